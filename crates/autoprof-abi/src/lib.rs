@@ -1,0 +1,1 @@
+//! The stable binary interface between autoprof and its plugins

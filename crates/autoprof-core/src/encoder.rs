@@ -1,0 +1,243 @@
+//! One profiler's knowledge: its parameters, how they become commands, and how its files become tables.
+use std::borrow::Cow;
+
+use autoprof_protocol::{HostFacts, Invocation, ToolProbe};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    args::Args,
+    error::{ArgError, ConvertError},
+};
+
+/// Turns a profiler's arguments into what the client runs.
+///
+/// Encoding is pure: the same arguments and facts give the same invocation, nothing is read or written.
+pub trait ArgEncoder: Send + Sync {
+    /// What the profiler is called and takes.
+    fn profiler(&self) -> &ProfilerInfo;
+
+    /// The commands for one host.
+    ///
+    /// `args` have been checked against [`Self::profiler`] and completed: every parameter with a default is there
+    /// under its name, none is positional.
+    ///
+    /// # Errors
+    /// When the arguments contradict each other, or the profiler cannot run on a host with these facts.
+    fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError>;
+
+    /// Makes tables of the raw files that came back from one host, beside them; by default there is nothing to make.
+    ///
+    /// Called on the controller, once per host and profiler, on a thread where blocking is allowed. The files come
+    /// from a host and are not to be trusted: read them as streams, bound what is kept.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or understood. Raw files stay whatever happens.
+    fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+        let _ = raw;
+        Ok(Vec::new())
+    }
+}
+
+/// What one profiler left on one host, as it came back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RawResults {
+    /// Where the files are; tables are written here too.
+    pub directory: Utf8PathBuf,
+    /// The arguments that the profiler ran with, complete.
+    pub args: Args,
+    /// When its tool began to collect, in nanoseconds since 1970-01-01 UTC by the host's clock.
+    pub began_unix_ns: i64,
+    /// When its tool was gone, likewise.
+    pub ended_unix_ns: i64,
+    /// What is known of the host.
+    pub facts: HostFacts,
+}
+
+impl RawResults {
+    /// The path of one file.
+    #[must_use]
+    pub fn file(&self, name: impl AsRef<Utf8Path>) -> Utf8PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// A table that a conversion made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// File name below the profiler's directory.
+    pub file: String,
+    /// Rows below the header.
+    pub rows: u64,
+    /// What had to be left out, and why; empty when everything was understood.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// What a profiler is called and takes. Plugins give it as a constant: it is part of the plugin's note and can be
+/// read without running the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfilerInfo {
+    /// The name that users write.
+    pub name: Cow<'static, str>,
+    /// What it does, in one line.
+    pub summary: Cow<'static, str>,
+    /// Parameters, in the order in which positional values fill them.
+    pub params: Cow<'static, [Param]>,
+    /// Programs that it may need on a host, each `NAME` or `NAME:VERSION-FLAG`, separated by blanks; those are looked
+    /// for there.
+    pub tools: Cow<'static, str>,
+    /// What it typically runs, for people.
+    pub example: Cow<'static, str>,
+}
+
+impl ProfilerInfo {
+    /// A profiler without parameters.
+    #[must_use]
+    pub const fn new(name: &'static str, summary: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            summary: Cow::Borrowed(summary),
+            params: Cow::Borrowed(&[]),
+            tools: Cow::Borrowed(""),
+            example: Cow::Borrowed(""),
+        }
+    }
+
+    /// With these parameters.
+    #[must_use]
+    pub const fn params(mut self, params: &'static [Param]) -> Self {
+        // A `Cow` of a slice cannot be dropped in a constant; what is there before is borrowed.
+        let old = std::mem::replace(&mut self.params, Cow::Borrowed(params));
+        std::mem::forget(old);
+        self
+    }
+
+    /// With these programs, each `NAME` or `NAME:VERSION-FLAG`, separated by blanks.
+    #[must_use]
+    pub const fn tools(mut self, tools: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.tools, Cow::Borrowed(tools));
+        std::mem::forget(old);
+        self
+    }
+
+    /// With this as the typical command.
+    #[must_use]
+    pub const fn example(mut self, example: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.example, Cow::Borrowed(example));
+        std::mem::forget(old);
+        self
+    }
+
+    /// The programs to look for on a host.
+    pub fn tool_probes(&self) -> impl Iterator<Item = ToolProbe> {
+        self.tools.split_whitespace().map(|text| match text.parse() {
+            Ok(probe) => probe,
+            Err(never) => match never {},
+        })
+    }
+
+    /// The parameter of this name.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&Param> {
+        self.params.iter().find(|p| p.name == name)
+    }
+}
+
+/// One parameter of a profiler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Param {
+    /// The name that users write.
+    pub name: Cow<'static, str>,
+    /// What values it takes.
+    pub kind: ParamType,
+    /// Its value when none is given, as YAML; empty: no default, the value is absent then.
+    pub default: Cow<'static, str>,
+    /// The unit of its values (`s`, `Hz`, `MiB`); empty for a plain value.
+    pub unit: Cow<'static, str>,
+    /// For numbers `MIN..MAX`, both inclusive, either side may be absent; for strings `one|of|these`; empty: any.
+    pub range: Cow<'static, str>,
+    /// What it is for, in one line.
+    pub help: Cow<'static, str>,
+}
+
+impl Param {
+    /// A parameter of this type that is absent when it is not given.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: ParamType, help: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            kind,
+            default: Cow::Borrowed(""),
+            unit: Cow::Borrowed(""),
+            range: Cow::Borrowed(""),
+            help: Cow::Borrowed(help),
+        }
+    }
+
+    /// With this default, as YAML.
+    #[must_use]
+    pub const fn default(mut self, default: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.default, Cow::Borrowed(default));
+        std::mem::forget(old);
+        self
+    }
+
+    /// In this unit.
+    #[must_use]
+    pub const fn unit(mut self, unit: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.unit, Cow::Borrowed(unit));
+        std::mem::forget(old);
+        self
+    }
+
+    /// Within `MIN..MAX`, or one of `a|b|c`.
+    #[must_use]
+    pub const fn range(mut self, range: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.range, Cow::Borrowed(range));
+        std::mem::forget(old);
+        self
+    }
+}
+
+/// The values that a parameter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ParamType {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// Text.
+    String,
+    /// A list of texts; a single text is a list of one.
+    Strings,
+    /// Any value.
+    Any,
+}
+
+impl ParamType {
+    /// The word for it in messages and in a plugin's note.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bool => "boolean",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Strings => "list of strings",
+            Self::Any => "any value",
+        }
+    }
+
+    /// The type of a word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Bool, Self::Integer, Self::Number, Self::String, Self::Strings, Self::Any]
+            .into_iter()
+            .find(|t| t.word() == word)
+    }
+}

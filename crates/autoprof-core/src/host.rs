@@ -1,0 +1,309 @@
+//! Hosts: how people name them, and what is known about how to reach them.
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use camino::Utf8PathBuf;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The name that means this machine.
+pub const LOCAL: &str = "local";
+/// Most hosts that one range expression may give.
+pub const MAX_EXPANSION: usize = 100_000;
+
+/// A target machine and how to reach it. This one description is used for everything that is done on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// What the controller calls it: in messages, in the manifest, as a directory's name.
+    pub name: String,
+    /// Where it is, when that is not its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Port, when it is not the transport's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// User, when it is not the one that the transport would pick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Private key file to authenticate with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub identity_file: Option<Utf8PathBuf>,
+    /// Hosts to go through, `[user@]host[:port]`, comma-separated; `none`: directly, whatever a configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump: Option<String>,
+    /// The transport that reaches it.
+    pub transport: String,
+    /// Settings of the transport, by its own names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// This machine.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { transport: LOCAL.into(), ..Self::named(LOCAL) }
+    }
+
+    /// A host that is reached over SSH under its name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            address: None,
+            port: None,
+            user: None,
+            identity_file: None,
+            jump: None,
+            transport: "ssh".into(),
+            options: BTreeMap::new(),
+        }
+    }
+
+    /// Where it is: its address, or else its name.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or(&self.name)
+    }
+
+    /// A setting of the transport.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A host that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read host {text:?}: {reason}")]
+pub struct BadHost {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl FromStr for Host {
+    type Err = BadHost;
+
+    /// Reads `[user@]host[:port]`, with an IPv6 address in brackets, or `local`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = |reason: &str| BadHost { text: text.to_owned(), reason: reason.to_owned() };
+        if text == LOCAL {
+            return Ok(Self::local());
+        }
+        let (user, rest) = match text.rsplit_once('@') {
+            Some(("", _)) => return Err(bad("the user before @ is empty")),
+            Some((user, rest)) => (Some(user), rest),
+            None => (None, text),
+        };
+        let (address, port) = if let Some(inner) = rest.strip_prefix('[') {
+            let (address, after) = inner.split_once(']').ok_or_else(|| bad("[ without ]"))?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => Some(port),
+                None if after.is_empty() => None,
+                None => return Err(bad("only :port may follow ]")),
+            };
+            (address, port)
+        } else {
+            match rest.split_once(':') {
+                Some((_, port)) if port.contains(':') => {
+                    return Err(bad("an IPv6 address is written in brackets: [2001:db8::1]:22"));
+                }
+                Some((address, port)) => (address, Some(port)),
+                None => (rest, None),
+            }
+        };
+        let port = port
+            .map(|p| p.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is a number from 1 to 65535")))
+            .transpose()?;
+        check_name(address).map_err(|reason| bad(&reason))?;
+        let name = match port {
+            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+            Some(port) => format!("{address}:{port}"),
+            None => address.to_owned(),
+        };
+        Ok(Self {
+            address: (name != address).then(|| address.to_owned()),
+            port,
+            user: user.map(str::to_owned),
+            ..Self::named(&name)
+        })
+    }
+}
+
+/// Checks that a name can be shown, and be a directory's name in a run.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_name(name: &str) -> Result<(), String> {
+    match name.chars().find(|c| c.is_control() || c.is_whitespace() || "/\\'\"`$;&|<>(){}*?!#,".contains(*c)) {
+        Some(c) => Err(format!("a host's name cannot have {c:?}")),
+        None if name.is_empty() => Err("a host's name cannot be empty".into()),
+        None if name.starts_with(['-', '.']) => Err("a host's name cannot begin with - or .".into()),
+        None if name.len() > 200 => Err("a host's name has at most 200 characters".into()),
+        None => Ok(()),
+    }
+}
+
+/// Expands a comma-separated list with numeric ranges: `web[01-03,7],db1` gives `web01`, `web02`, `web03`, `web07`
+/// and so on; leading zeros set the width. Brackets that hold no range (an IPv6 address) stay as they are.
+///
+/// # Errors
+/// For an unclosed bracket, a range that runs backwards, or more than [`MAX_EXPANSION`] names.
+pub fn expand(list: &str) -> Result<Vec<String>, BadHost> {
+    let bad = |reason: &str| BadHost { text: list.to_owned(), reason: reason.to_owned() };
+    let mut out = Vec::new();
+    for item in split_items(list).ok_or_else(|| bad("[ without ]"))? {
+        let item = item.trim();
+        if item.is_empty() {
+            continue;
+        }
+        expand_item("", item, &mut out).map_err(|reason| bad(&reason))?;
+    }
+    Ok(out)
+}
+
+/// Splits at commas outside brackets.
+fn split_items(list: &str) -> Option<Vec<&str>> {
+    let (mut items, mut depth, mut from) = (Vec::new(), 0i32, 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&list[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+        if !(0..=1).contains(&depth) {
+            return None;
+        }
+    }
+    items.push(&list[from..]);
+    (depth == 0).then_some(items)
+}
+
+fn expand_item(prefix: &str, rest: &str, out: &mut Vec<String>) -> Result<(), String> {
+    let range = rest.match_indices('[').find_map(|(open, _)| {
+        let close = open + rest[open..].find(']')?;
+        is_range(&rest[open + 1..close]).then_some((open, close))
+    });
+    let Some((open, close)) = range else {
+        if out.len() >= MAX_EXPANSION {
+            return Err(format!("more than {MAX_EXPANSION} hosts"));
+        }
+        out.push(format!("{prefix}{rest}"));
+        return Ok(());
+    };
+    let mut width = 0;
+    for part in rest[open + 1..close].split(',') {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        if low.starts_with('0') {
+            width = low.len();
+        }
+        let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text} is too large a number"));
+        let (from, to) = (number(low)?, number(high)?);
+        if from > to {
+            return Err(format!("the range {part} runs backwards"));
+        }
+        for n in from..=to {
+            expand_item(&format!("{prefix}{}{n:0width$}", &rest[..open]), &rest[close + 1..], out)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_range(inner: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
+    inner.split(',').all(|part| part.split_once('-').map_or_else(|| number(part), |(a, b)| number(a) && number(b)))
+}
+
+/// Reads a hosts file: a host (or a range) a line, `#` begins a comment.
+///
+/// # Errors
+/// The first line that cannot be read, with its number.
+pub fn read_hosts_file(text: &str) -> Result<Vec<Host>, BadHost> {
+    let mut hosts = Vec::new();
+    for (nth, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let parsed = expand(line).and_then(|names| names.iter().map(|n| n.parse()).collect::<Result<Vec<Host>, _>>());
+        hosts.extend(parsed.map_err(|e| BadHost { reason: format!("line {}: {}", nth + 1, e.reason), ..e })?);
+    }
+    Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn host(text: &str) -> Host {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ranges_keep_their_width() {
+        assert_eq!(expand("web[01-03],db1").unwrap(), ["web01", "web02", "web03", "db1"]);
+        assert_eq!(expand("n[8-10,20]").unwrap(), ["n8", "n9", "n10", "n20"]);
+        assert_eq!(expand("n[008-010]").unwrap(), ["n008", "n009", "n010"]);
+        assert_eq!(expand("r[1-2]n[1-2]").unwrap(), ["r1n1", "r1n2", "r2n1", "r2n2"]);
+        assert_eq!(expand("root@n[1-2]:2222").unwrap(), ["root@n1:2222", "root@n2:2222"]);
+        assert_eq!(expand("[2001:db8::1]:22, a ,").unwrap(), ["[2001:db8::1]:22", "a"]);
+    }
+
+    #[test]
+    fn bad_ranges_are_refused() {
+        for list in ["a[1-2", "a]1[", "a[3-1]", "a[[1]]", "a[0-99999999]"] {
+            assert!(expand(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn users_ports_and_ipv6_are_told_apart() {
+        let h = host("root@web01:2222");
+        assert_eq!((h.name.as_str(), h.address(), h.user.as_deref(), h.port), ("web01:2222", "web01", Some("root"), Some(2222)));
+        let h = host("[2001:db8::1]:22");
+        assert_eq!((h.name.as_str(), h.address(), h.port), ("[2001:db8::1]:22", "2001:db8::1", Some(22)));
+        assert_eq!(host("a@b@web").user.as_deref(), Some("a@b"));
+        assert_eq!(host("local").transport, "local");
+    }
+
+    #[test]
+    fn bad_hosts_are_refused() {
+        for text in ["", "@web", "web:0", "web:x", "2001:db8::1", "[::1", "[::1]x", "a b", "../x", "a/b", "-oProxyCommand=x", "a\u{1b}"] {
+            assert!(text.parse::<Host>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hosts_file_has_comments_and_names_the_bad_line() {
+        let hosts = read_hosts_file("# fleet\nweb[1-2] # two\n\nroot@db:22\n").unwrap();
+        assert_eq!(hosts.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(), ["web1", "web2", "db:22"]);
+        assert_eq!(read_hosts_file("a\nb c\n").unwrap_err().reason, "line 2: a host's name cannot have ' '");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_reader(text in any::<String>()) {
+            if let Ok(names) = expand(&text) {
+                names.iter().for_each(|n| drop(n.parse::<Host>()));
+            }
+        }
+
+        #[test]
+        fn a_range_gives_every_number_once(from in 0u64..500, count in 0u64..50) {
+            let names = expand(&format!("n[{from}-{}]", from + count)).unwrap();
+            let expected: Vec<_> = (from..=from + count).map(|n| format!("n{n}")).collect();
+            prop_assert_eq!(names, expected);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
+
+pub mod args;
+pub mod encoder;
+pub mod error;
+pub mod host;
+pub mod registry;
+pub mod signal;
+pub mod text;
+pub mod transport;
+
+pub use args::{Args, Value};
+pub use autoprof_protocol as protocol;
+pub use encoder::{ArgEncoder, Param, ParamType, ProfilerInfo, RawResults, Table};
+pub use host::Host;
+pub use registry::{Prompter, Registry};
+pub use signal::{Channel, ClientHandle, Signal, Signaler};
+pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};

@@ -1,0 +1,55 @@
+//! How clients are told what to do and heard.
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use autoprof_protocol::{Event, Marker, MarkerTime};
+use serde::{Deserialize, Serialize};
+
+use crate::{error::SignalError, transport::Session};
+
+/// Tells a client what to do and hears what it did. One object per mechanism.
+#[async_trait]
+pub trait Signaler: Send + Sync {
+    /// Attaches to the client in a directory on a host; it may not be up yet.
+    ///
+    /// # Errors
+    /// When there is no such directory, or it belongs to another user.
+    async fn attach(&self, session: Arc<dyn Session>, client: &ClientHandle) -> Result<Box<dyn Channel>, SignalError>;
+}
+
+/// A line to one client.
+#[async_trait]
+pub trait Channel: Send {
+    /// Raises a signal.
+    ///
+    /// Returns when the signal is on its way; that it arrived is said by an event.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    async fn signal(&mut self, signal: Signal) -> Result<(), SignalError>;
+
+    /// The next event, in the order of their numbers, none twice and none left out. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection or the client is gone.
+    async fn event(&mut self) -> Result<Event, SignalError>;
+}
+
+/// Where a client is on its host, and from where its events are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHandle {
+    /// The client's directory on the host.
+    pub directory: String,
+    /// The last event that is known already; 0: none.
+    pub after: u64,
+}
+
+/// What a client can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// A marker with its instant.
+    Marker(Marker, MarkerTime),
+    /// A request for a sign of life, answered by a beat.
+    Beat,
+}

@@ -1,0 +1,465 @@
+//! The stream in which a host's results come back.
+//!
+//! ```text
+//! "APARCHV1"
+//! entry*   = 'F' <u32 header length> <header JSON> <content> <32 bytes BLAKE3 of the content>
+//! end      = 'E' <u32 header length> <header JSON>
+//! ```
+//! Integers are little-endian. An entry's header gives path and size, the end's header gives totals, so a
+//! stream that was cut anywhere is known to be cut. The [`Decoder`] is fed with chunks as they arrive and
+//! keeps none of them; it trusts nothing it reads: a path that could leave the directory it is unpacked into,
+//! a second entry of the same name, more bytes than announced or a wrong digest end it with an error.
+use std::{
+    collections::BTreeSet,
+    io::{self, Read, Write},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// First bytes of every archive; the last one is the version.
+pub const MAGIC: &[u8; 8] = b"APARCHV1";
+/// Longest header that is read.
+pub const MAX_HEADER: usize = 16 * 1024;
+/// Longest path of an entry, in bytes.
+pub const MAX_PATH: usize = 1024;
+const FILE: u8 = b'F';
+const END: u8 = b'E';
+
+/// What comes before a file's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHeader {
+    /// Path below the archive's root, with `/` between components.
+    pub path: String,
+    /// Bytes of content that follow.
+    pub size: u64,
+}
+
+/// What an archive ends with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Entries before this one.
+    pub files: u64,
+    /// Bytes of content in them.
+    pub bytes: u64,
+}
+
+/// Why an archive cannot be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// It does not begin like one.
+    #[error("not an archive of this version: it begins with {0:?}")]
+    Magic(String),
+    /// A record of no known kind.
+    #[error("unknown record kind {0:#04x}")]
+    Kind(u8),
+    /// A header that is too long, or not what it should be.
+    #[error("bad header: {0}")]
+    Header(String),
+    /// A path that is absolute, climbs, or could be read in two ways.
+    #[error("unsafe path {0:?}")]
+    Path(String),
+    /// Two entries of one name.
+    #[error("two entries named {0:?}")]
+    Duplicate(String),
+    /// More entries or bytes than the reader allows.
+    #[error("more than {limit} {what}")]
+    TooMuch {
+        /// The unit.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// The content is not what was packed.
+    #[error("wrong digest for {0:?}: damaged on the way")]
+    Digest(String),
+    /// The totals at the end are not those of what came before.
+    #[error("the end record counts {announced:?}, received were {received:?}")]
+    Totals {
+        /// What the end record says.
+        announced: Totals,
+        /// What was there.
+        received: Totals,
+    },
+    /// Something follows the end.
+    #[error("{0} bytes after the end record")]
+    Trailing(usize),
+    /// The stream ended before the end record.
+    #[error("cut short after {files} files and {bytes} bytes")]
+    Cut {
+        /// Whole files received.
+        files: u64,
+        /// Bytes of content received.
+        bytes: u64,
+    },
+}
+
+/// Checks that a path from a host stays below the directory that it is unpacked into.
+///
+/// # Errors
+/// [`ArchiveError::Path`] for an absolute path, one with an empty, `.` or `..` component, with a control
+/// character or a backslash, or longer than [`MAX_PATH`].
+pub fn check_path(path: &str) -> Result<(), ArchiveError> {
+    let safe = !path.is_empty()
+        && path.len() <= MAX_PATH
+        && !path.chars().any(|c| c.is_control() || c == '\\')
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255);
+    if safe { Ok(()) } else { Err(ArchiveError::Path(path.chars().take(200).collect())) }
+}
+
+/// Writes an archive.
+#[derive(Debug)]
+pub struct Encoder<W> {
+    out: W,
+    totals: Totals,
+}
+
+impl<W: Write> Encoder<W> {
+    /// Begins an archive.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(MAGIC)?;
+        Ok(Self { out, totals: Totals::default() })
+    }
+
+    /// Adds a file of a known size.
+    ///
+    /// # Errors
+    /// When reading or writing fails, or the content is shorter than `size`; the archive is then useless.
+    pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<()> {
+        check_path(path).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        self.record(FILE, &FileHeader { path: path.to_owned(), size })?;
+        let mut hasher = blake3::Hasher::new();
+        let mut content = content.take(size);
+        let mut buffer = vec![0; 128 * 1024];
+        let mut left = size;
+        while left > 0 {
+            let n = content.read(&mut buffer)?;
+            if n == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} shrank while it was packed")));
+            }
+            hasher.update(&buffer[..n]);
+            self.out.write_all(&buffer[..n])?;
+            left -= n as u64;
+        }
+        self.out.write_all(hasher.finalize().as_bytes())?;
+        self.totals.files += 1;
+        self.totals.bytes += size;
+        Ok(())
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn finish(mut self) -> io::Result<Totals> {
+        let totals = self.totals;
+        self.record(END, &totals)?;
+        self.out.flush()?;
+        Ok(totals)
+    }
+
+    fn record(&mut self, kind: u8, header: &impl Serialize) -> io::Result<()> {
+        let header = serde_json::to_vec(header)?;
+        let length = u32::try_from(header.len()).map_err(io::Error::other)?;
+        self.out.write_all(&[kind])?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(&header)
+    }
+}
+
+/// What a [`Decoder`] found in a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A file begins.
+    Begin(FileHeader),
+    /// The next bytes of the file that began last.
+    Content(&'a [u8]),
+    /// The file that began last is whole and its digest is right; the digest in hexadecimal.
+    Verified(String),
+    /// The archive is whole.
+    End(Totals),
+}
+
+/// How much a [`Decoder`] takes before it refuses to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodeLimits {
+    /// Entries.
+    pub files: u64,
+    /// Bytes of content over all entries.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Magic,
+    Record,
+    Content { path: String, left: u64, hasher: Box<blake3::Hasher> },
+    Digest { path: String, expected: blake3::Hash },
+    Done,
+}
+
+/// Reads an archive from chunks as they arrive.
+#[derive(Debug)]
+pub struct Decoder {
+    state: State,
+    /// Bytes of a record's head that is not whole yet; never more than a header.
+    pending: Vec<u8>,
+    seen: BTreeSet<String>,
+    received: Totals,
+    limits: DecodeLimits,
+}
+
+impl Decoder {
+    /// A decoder at the beginning of an archive.
+    #[must_use]
+    pub fn new(limits: DecodeLimits) -> Self {
+        Self { state: State::Magic, pending: Vec::new(), seen: BTreeSet::new(), received: Totals::default(), limits }
+    }
+
+    /// Takes one chunk and hands each thing found in it to `sink`.
+    ///
+    /// # Errors
+    /// An [`ArchiveError`] wrapped in the sink's error type, or the sink's own error; after either the decoder
+    /// must not be used again.
+    pub fn push<E: From<ArchiveError>>(
+        &mut self,
+        mut chunk: &[u8],
+        mut sink: impl FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            match &mut self.state {
+                State::Magic => {
+                    let Some(magic) = take(&mut self.pending, &mut chunk, MAGIC.len()) else { return Ok(()) };
+                    if magic != MAGIC {
+                        return Err(ArchiveError::Magic(String::from_utf8_lossy(&magic).into_owned()).into());
+                    }
+                    self.state = State::Record;
+                }
+                State::Record => {
+                    let Some((kind, header)) = take_record(&mut self.pending, &mut chunk)? else { return Ok(()) };
+                    self.begin(kind, &header, &mut sink)?;
+                }
+                State::Content { path, left, hasher } => {
+                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+                    let (content, rest) = chunk.split_at(n);
+                    chunk = rest;
+                    if n > 0 {
+                        hasher.update(content);
+                        *left -= n as u64;
+                        self.received.bytes += n as u64;
+                        sink(Item::Content(content))?;
+                    }
+                    if *left > 0 {
+                        return Ok(());
+                    }
+                    self.state = State::Digest { path: std::mem::take(path), expected: hasher.finalize() };
+                }
+                State::Digest { path, expected } => {
+                    let Some(digest) = take(&mut self.pending, &mut chunk, blake3::OUT_LEN) else { return Ok(()) };
+                    if digest != expected.as_bytes() {
+                        return Err(ArchiveError::Digest(std::mem::take(path)).into());
+                    }
+                    self.received.files += 1;
+                    let digest = expected.to_hex().to_string();
+                    self.state = State::Record;
+                    sink(Item::Verified(digest))?;
+                }
+                State::Done => {
+                    return if chunk.is_empty() { Ok(()) } else { Err(ArchiveError::Trailing(chunk.len()).into()) };
+                }
+            }
+        }
+    }
+
+    /// Says whether the archive was whole, once nothing more comes.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Cut`] when the end record has not been seen.
+    pub fn finish(&self) -> Result<Totals, ArchiveError> {
+        match self.state {
+            State::Done => Ok(self.received),
+            _ => Err(ArchiveError::Cut { files: self.received.files, bytes: self.received.bytes }),
+        }
+    }
+
+    fn begin<E: From<ArchiveError>>(
+        &mut self,
+        kind: u8,
+        header: &[u8],
+        sink: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match kind {
+            FILE => {
+                let header: FileHeader = parse(header)?;
+                check_path(&header.path)?;
+                self.check_limits(header.size)?;
+                if !self.seen.insert(header.path.clone()) {
+                    return Err(ArchiveError::Duplicate(header.path).into());
+                }
+                self.state =
+                    State::Content { path: header.path.clone(), left: header.size, hasher: Box::default() };
+                sink(Item::Begin(header))
+            }
+            END => {
+                let announced: Totals = parse(header)?;
+                if announced != self.received {
+                    return Err(ArchiveError::Totals { announced, received: self.received }.into());
+                }
+                self.state = State::Done;
+                sink(Item::End(announced))
+            }
+            other => Err(ArchiveError::Kind(other).into()),
+        }
+    }
+
+    fn check_limits(&self, size: u64) -> Result<(), ArchiveError> {
+        if self.received.files >= self.limits.files {
+            return Err(ArchiveError::TooMuch { what: "files", limit: self.limits.files });
+        }
+        if size > self.limits.bytes.saturating_sub(self.received.bytes) {
+            return Err(ArchiveError::TooMuch { what: "bytes", limit: self.limits.bytes });
+        }
+        Ok(())
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(header: &[u8]) -> Result<T, ArchiveError> {
+    serde_json::from_slice(header).map_err(|e| ArchiveError::Header(e.to_string()))
+}
+
+/// Takes exactly `n` bytes from what is pending and the chunk; none while there are fewer.
+fn take(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) -> Option<Vec<u8>> {
+    fill(pending, chunk, n);
+    (pending.len() == n).then(|| std::mem::take(pending))
+}
+
+fn fill(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) {
+    let missing = n.saturating_sub(pending.len()).min(chunk.len());
+    pending.extend_from_slice(&chunk[..missing]);
+    *chunk = &chunk[missing..];
+}
+
+fn take_record(pending: &mut Vec<u8>, chunk: &mut &[u8]) -> Result<Option<(u8, Vec<u8>)>, ArchiveError> {
+    const HEAD: usize = 5;
+    fill(pending, chunk, HEAD);
+    let Some(&[kind, a, b, c, d]) = pending.first_chunk::<HEAD>() else { return Ok(None) };
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    if length > MAX_HEADER {
+        return Err(ArchiveError::Header(format!("{length} bytes, at most {MAX_HEADER} are read")));
+    }
+    Ok(take(pending, chunk, HEAD + length).map(|mut whole| (kind, whole.split_off(HEAD))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: DecodeLimits = DecodeLimits { files: 100, bytes: 1 << 20 };
+
+    fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::new()).unwrap();
+        for (path, content) in files {
+            encoder.file(path, content.len() as u64, content.as_slice()).unwrap();
+        }
+        let totals = encoder.totals;
+        encoder.record(END, &totals).unwrap();
+        encoder.out
+    }
+
+    fn unpack(bytes: &[u8], chunk: usize) -> Result<Vec<(String, Vec<u8>)>, ArchiveError> {
+        let mut decoder = Decoder::new(LIMITS);
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for part in bytes.chunks(chunk.max(1)) {
+            decoder.push(part, |item| -> Result<(), ArchiveError> {
+                match item {
+                    Item::Begin(header) => files.push((header.path, Vec::new())),
+                    Item::Content(content) => files.last_mut().unwrap().1.extend_from_slice(content),
+                    Item::Verified(_) | Item::End(_) => {}
+                }
+                Ok(())
+            })?;
+        }
+        decoder.finish().map(|_| files)
+    }
+
+    fn entry(path: &str, size: u64, content: &[u8]) -> Vec<u8> {
+        let mut encoder = Encoder { out: MAGIC.to_vec(), totals: Totals::default() };
+        encoder.record(FILE, &FileHeader { path: path.into(), size }).unwrap();
+        encoder.out.extend_from_slice(content);
+        encoder.out
+    }
+
+    #[test]
+    fn a_path_that_could_leave_the_directory_is_refused() {
+        for path in ["/etc/passwd", "../x", "a/../../x", "a//b", "./a", "", "a/", "a\nb", "a\\b", "\u{1b}[2J"] {
+            let got = unpack(&entry(path, 0, &[]), 7);
+            assert!(matches!(got, Err(ArchiveError::Path(_))), "{path:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn lies_about_sizes_are_refused_before_anything_is_stored() {
+        assert_eq!(unpack(&entry("a", u64::MAX, b"x"), 3), Err(ArchiveError::TooMuch { what: "bytes", limit: 1 << 20 }));
+        let mut long = MAGIC.to_vec();
+        long.extend_from_slice(&[FILE, 0xff, 0xff, 0xff, 0xff]);
+        assert!(matches!(unpack(&long, 100), Err(ArchiveError::Header(_))));
+    }
+
+    #[test]
+    fn a_second_entry_of_one_name_is_refused() {
+        let files = vec![("a".to_owned(), vec![1]), ("a".to_owned(), vec![2])];
+        assert_eq!(unpack(&pack(&files), 10), Err(ArchiveError::Duplicate("a".into())));
+    }
+
+    #[test]
+    fn one_changed_byte_of_content_is_noticed() {
+        let mut bytes = pack(&[("a".to_owned(), b"hello".to_vec())]);
+        let at = bytes.windows(5).position(|w| w == b"hello").unwrap();
+        bytes[at] ^= 1;
+        assert_eq!(unpack(&bytes, 4), Err(ArchiveError::Digest("a".into())));
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_refused() {
+        let mut bytes = pack(&[]);
+        bytes.push(0);
+        assert_eq!(unpack(&bytes, 100), Err(ArchiveError::Trailing(1)));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_packed_is_an_error() {
+        let mut encoder = Encoder::new(Vec::new()).unwrap();
+        assert_eq!(encoder.file("a", 10, &b"short"[..]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    fn some_files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+        prop::collection::btree_map("[a-z]{1,8}(/[a-z. é-]{1,8}x){0,2}", prop::collection::vec(any::<u8>(), 0..300), 0..6)
+            .prop_map(|m| m.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked_whatever_the_chunks(files in some_files(), chunk in 1usize..64) {
+            prop_assert_eq!(unpack(&pack(&files), chunk).unwrap(), files);
+        }
+
+        #[test]
+        fn a_cut_anywhere_is_noticed(files in some_files(), cut in any::<prop::sample::Index>()) {
+            let bytes = pack(&files);
+            let cut = cut.index(bytes.len());
+            prop_assert!(
+                matches!(unpack(&bytes[..cut], 16), Err(ArchiveError::Cut { .. })), "cut at {} of {}", cut, bytes.len()
+            );
+        }
+
+        #[test]
+        fn no_bytes_panic_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = unpack(&[MAGIC.to_vec(), bytes].concat(), 5);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a client says that it did.
+//!
+//! Events are appended to `events.jsonl` in the client's directory, one JSON object a line, numbered from 1
+//! without gaps: a controller that comes back reads on from the last number it has.
+use serde::{Deserialize, Serialize};
+
+use crate::Stamp;
+
+/// One line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Event {
+    /// Number within the client's directory, from 1; 0 for a beat, which is not kept.
+    pub seq: u64,
+    /// When it happened, by the host's clocks.
+    pub at: Stamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The client is up, every tool that can be armed is, and it waits for the start marker.
+    Ready {
+        /// The client's process id.
+        pid: u32,
+        /// The host's boot id: a different one later means that the host rebooted.
+        boot_id: String,
+    },
+    /// One profiler is collecting.
+    Began {
+        /// The profiler.
+        profiler: String,
+        /// When its tool began: the acknowledgement of an armed tool, else the first instant at which the
+        /// tool was seen waiting for its first interval.
+        began: Stamp,
+        /// The tool's process id; none for the client's own sampling.
+        pid: Option<u32>,
+    },
+    /// Every profiler either is collecting or has failed; the controller may begin the test.
+    Started {
+        /// Profilers that are collecting.
+        collecting: Vec<String>,
+    },
+    /// One profiler has ended, at the stop or before it.
+    Ended(Ended),
+    /// Every tool is gone and every file is closed.
+    Stopped,
+    /// One profiler's report step failed; its raw data stands.
+    ReportFailed {
+        /// The profiler.
+        profiler: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The report step is over: the results may be packed.
+    Reported,
+    /// The client ended the window by itself.
+    LimitReached {
+        /// Which limit: `lease` or `max_duration`.
+        limit: String,
+    },
+    /// The client cannot go on at all.
+    Failed {
+        /// What happened.
+        reason: String,
+    },
+    /// An answer to a question for a sign of life; not kept in the file.
+    Beat {
+        /// Bytes of results on the host's disk.
+        bytes: u64,
+    },
+}
+
+/// How one profiler ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ended {
+    /// The profiler.
+    pub profiler: String,
+    /// When its tool was gone.
+    pub ended: Stamp,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The tool's exit status in words; empty for the client's own sampling.
+    pub status: String,
+    /// What went wrong, when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The end of the tool's standard error, when something went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
+    /// CPU time of the tool and its waited-for children, user and system, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
+}
+
+/// How a profiler's collection went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It collected until it was told to stop, and finished its files.
+    Ok,
+    /// It has data, but not all: it ended early, or had to be killed.
+    Partial,
+    /// It did not collect.
+    Failed,
+}

@@ -1,0 +1,1 @@
+//! Turns a run directory into tables and pictures

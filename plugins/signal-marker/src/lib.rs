@@ -1,0 +1,1 @@
+//! Signals clients by marker files

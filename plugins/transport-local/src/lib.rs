@@ -1,0 +1,1 @@
+//! Reaches this machine itself

@@ -1,0 +1,1 @@
+//! A lab of private hosts on this machine.
