@@ -617,8 +617,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert_eq!(message("perf:frequenzy=5"), "perf: no parameter \"frequenzy\" (did you mean \"frequency\"?)");
-        assert_eq!(message("perf:zzz=5"), "perf: no parameter \"zzz\" (its parameters are frequency, events, call_graph, interval)");
-        assert_eq!(message("perf:frequency=fast"), "perf: frequency must be integer in 1..10000 Hz, not a string (fast)");
+        assert_eq!(
+            message("perf:zzz=5"),
+            "perf: no parameter \"zzz\" (its parameters are frequency, events, call_graph, interval)"
+        );
+        assert_eq!(
+            message("perf:frequency=fast"),
+            "perf: frequency must be integer in 1..10000 Hz, not a string (fast)"
+        );
         assert_eq!(message("perf:frequency=0"), "perf: frequency is 0, which is not integer in 1..10000 Hz");
         assert_eq!(message("perf:call_graph=lbr"), "perf: call_graph is lbr, which is not one of fp, dwarf, none");
         assert_eq!(message("perf:5,frequency=6"), "perf: frequency is given twice, by position and by name");
@@ -627,7 +633,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for spec in ["", "9x", "a b", "p:x=[1", "p:x='", "p:x=1,x=2", "p:x=1,2", "p:x=]", "p:x=.nan", "p:x=!t 1", "p:x={1: 2}"] {
+        for spec in
+            ["", "9x", "a b", "p:x=[1", "p:x='", "p:x=1,x=2", "p:x=1,2", "p:x=]", "p:x=.nan", "p:x=!t 1", "p:x={1: 2}"]
+        {
             assert!(spec.parse::<ProfilerSpec>().is_err(), "{spec}");
         }
         let deep = format!("p:{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));

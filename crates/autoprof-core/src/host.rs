@@ -121,7 +121,9 @@ impl FromStr for Host {
             }
         };
         let port = port
-            .map(|p| p.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is a number from 1 to 65535")))
+            .map(|p| {
+                p.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is a number from 1 to 65535"))
+            })
             .transpose()?;
         check_name(address).map_err(|reason| bad(&reason))?;
         let name = match port {
@@ -270,7 +272,10 @@ mod tests {
     #[test]
     fn users_ports_and_ipv6_are_told_apart() {
         let h = host("root@web01:2222");
-        assert_eq!((h.name.as_str(), h.address(), h.user.as_deref(), h.port), ("web01:2222", "web01", Some("root"), Some(2222)));
+        assert_eq!(
+            (h.name.as_str(), h.address(), h.user.as_deref(), h.port),
+            ("web01:2222", "web01", Some("root"), Some(2222))
+        );
         let h = host("[2001:db8::1]:22");
         assert_eq!((h.name.as_str(), h.address(), h.port), ("[2001:db8::1]:22", "2001:db8::1", Some(22)));
         assert_eq!(host("a@b@web").user.as_deref(), Some("a@b"));
@@ -279,7 +284,20 @@ mod tests {
 
     #[test]
     fn bad_hosts_are_refused() {
-        for text in ["", "@web", "web:0", "web:x", "2001:db8::1", "[::1", "[::1]x", "a b", "../x", "a/b", "-oProxyCommand=x", "a\u{1b}"] {
+        for text in [
+            "",
+            "@web",
+            "web:0",
+            "web:x",
+            "2001:db8::1",
+            "[::1",
+            "[::1]x",
+            "a b",
+            "../x",
+            "a/b",
+            "-oProxyCommand=x",
+            "a\u{1b}",
+        ] {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
     }

@@ -1,9 +1,5 @@
 //! What is there to work with: transports, signalers and encoders by name, from plugins or linked in.
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{encoder::ArgEncoder, signal::Signaler, text::nearest, transport::Transport};
 

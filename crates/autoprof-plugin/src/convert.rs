@@ -1,1 +1,422 @@
-//! Helpers for converters.
+//! Helpers for converters: from the raw files of a tool to CSV, in bounded memory, whatever the files hold.
+//!
+//! What all tables have in common, so that the report can put any two of them on one axis: the first column is
+//! `time_unix` (seconds since 1970-01-01 UTC with six decimals), units are in the names of the columns, a cell that is
+//! not known is empty, and rows are in the order of time. [`TableWriter`] sees to that; [`TimeAxis`] finds the
+//! instants of tools that print whole seconds; [`Lines`] reads text that may be cut short or never end its line.
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter},
+};
+
+use autoprof_core::{
+    RawResults, Table,
+    error::{ConvertError, ConvertErrorKind},
+};
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// Nanoseconds of a second.
+pub const SECOND: i64 = 1_000_000_000;
+
+/// The longest line that [`Lines`] hands out, in bytes.
+pub const LONGEST_LINE: usize = 1 << 20;
+
+/// How much earlier than the measured begin a row may be: what lies between two readings of one clock.
+const EARLY: i64 = SECOND / 10;
+
+/// How many different warnings a table keeps.
+const MOST_WARNINGS: usize = 20;
+
+/// Opens one of the raw files.
+///
+/// # Errors
+/// When it cannot be opened; the message names it.
+pub fn open(raw: &RawResults, file: &str) -> Result<BufReader<File>, ConvertError> {
+    let file_error = |e: &io::Error| ConvertError::caused(ConvertErrorKind::Io, format!("cannot read {file}"), e);
+    let opened = File::open(raw.file(file)).map_err(|e| file_error(&e))?;
+    // Reading a FIFO would wait for ever.
+    if !opened.metadata().map_err(|e| file_error(&e))?.is_file() {
+        return Err(ConvertError::new(ConvertErrorKind::Format, format!("{file} is not a plain file")));
+    }
+    Ok(BufReader::with_capacity(64 << 10, opened))
+}
+
+/// Nanoseconds since 1970 as seconds with six decimals, never with an exponent.
+#[must_use]
+pub fn unix_seconds(unix_ns: i64) -> String {
+    let micros = unix_ns.div_euclid(1000);
+    format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000))
+}
+
+/// Seconds as nanoseconds; what is not a sensible number of seconds is 0.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "checked to be far below the limits of i64")]
+pub fn nanoseconds(seconds: f64) -> i64 {
+    if seconds.is_finite() && seconds.abs() < 4e9 { (seconds * 1e9).round() as i64 } else { 0 }
+}
+
+/// The seconds since 1970 of a date and time in UTC, written `2026-11-22 21:58:52`; a `T` may stand between them and
+/// anything may follow.
+#[must_use]
+pub fn utc_date_time(text: &str) -> Option<i64> {
+    let civil: jiff::civil::DateTime = text.get(..19)?.parse().ok()?;
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?.as_second())
+}
+
+/// The seconds since midnight of a time of day, written `21:58:52`; anything may follow.
+#[must_use]
+pub fn time_of_day(text: &str) -> Option<i64> {
+    let mut parts = text.get(..8)?.split(':').map(|part| part.parse::<u8>().ok());
+    match (parts.next()??, parts.next()??, parts.next()??) {
+        (h @ 0..24, m @ 0..60, s @ 0..=60) => Some(i64::from(h) * 3600 + i64::from(m) * 60 + i64::from(s)),
+        _ => None,
+    }
+}
+
+/// A number as a cell: with at most six decimals and no exponent; empty when it is not finite.
+#[must_use]
+pub fn number(x: f64) -> String {
+    if !x.is_finite() {
+        return String::new();
+    }
+    let mut text = format!("{x:.6}");
+    let kept = text.trim_end_matches('0').trim_end_matches('.').len();
+    text.truncate(kept);
+    if text == "-0" { "0".to_owned() } else { text }
+}
+
+/// Puts the rows of tools that print whole seconds at the fractions of seconds where they belong.
+///
+/// vmstat, iostat and their like print, at the end of each interval, a time without fractions. Taken as it is, a row
+/// would be up to a second too early, by another amount on every host. But such a tool sleeps for its interval from
+/// where it began, and when that was is known exactly: sample *k* (from 0) ends at about `began + (k + 1) × interval`.
+/// That instant is right to some milliseconds as long as it lies within the second that the tool displays; where it
+/// does not (the tool was late, the host slept, the clock was set), the nearest instant within the displayed second
+/// is taken and the axis goes on from there. So a row is never off by more than the tool's own second.
+#[derive(Debug, Clone)]
+pub struct TimeAxis {
+    interval: i64,
+    last: i64,
+}
+
+impl TimeAxis {
+    /// The axis of a tool that was begun at `raw.began_unix_ns` with this interval.
+    #[must_use]
+    pub fn new(raw: &RawResults, interval_seconds: f64) -> Self {
+        Self { interval: nanoseconds(interval_seconds), last: raw.began_unix_ns }
+    }
+
+    /// The instant of the next sample, in nanoseconds since 1970, given the whole second that the tool displayed.
+    pub fn place(&mut self, displayed: i64) -> i64 {
+        let from = displayed.saturating_mul(SECOND);
+        // Microseconds are what a table shows: the last of them is still within the second.
+        let to = from.saturating_add(SECOND - 1000);
+        self.last = self.last.saturating_add(self.interval).clamp(from, to);
+        self.last
+    }
+
+    /// The same for a tool that displays the time of day alone, as seconds since midnight UTC: the day is the one
+    /// that comes nearest to where the sample is expected.
+    pub fn place_in_day(&mut self, since_midnight: i64) -> i64 {
+        const DAY: i64 = 24 * 3600;
+        let expected = self.last.saturating_add(self.interval).div_euclid(SECOND);
+        let ahead = since_midnight.saturating_sub(expected).saturating_add(DAY / 2).rem_euclid(DAY) - DAY / 2;
+        self.place(expected.saturating_add(ahead))
+    }
+}
+
+/// Reads text line by line; what has no end of line is not handed out, and no line makes memory grow without bound.
+#[derive(Debug)]
+pub struct Lines<R> {
+    reader: R,
+    line: Vec<u8>,
+    cut: bool,
+    too_long: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `reader`.
+    pub const fn new(reader: R) -> Self {
+        Self { reader, line: Vec::new(), cut: false, too_long: 0 }
+    }
+
+    /// The next whole line without its end; lines longer than [`LONGEST_LINE`] are left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
+        self.line.clear();
+        let mut overlong = false;
+        loop {
+            let chunk = self.reader.fill_buf()?;
+            if chunk.is_empty() {
+                self.cut |= overlong || !self.line.is_empty();
+                return Ok(None);
+            }
+            let end = chunk.iter().position(|b| *b == b'\n');
+            let part = &chunk[..end.unwrap_or(chunk.len())];
+            overlong |= self.line.len() + part.len() > LONGEST_LINE;
+            if overlong {
+                self.line.clear();
+            } else {
+                self.line.extend_from_slice(part);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            if end.is_none() {
+                continue;
+            }
+            if !overlong {
+                return Ok(Some(&self.line));
+            }
+            self.too_long += 1;
+            overlong = false;
+        }
+    }
+
+    /// The next whole line as text, with a mark for what is not UTF-8.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn next_text(&mut self) -> io::Result<Option<String>> {
+        Ok(self.next_line()?.map(|line| String::from_utf8_lossy(line).into_owned()))
+    }
+
+    /// Exactly so many bytes that are not lines; none when the file ends before, or they are more than `most`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn next_bytes(&mut self, count: usize, most: usize) -> io::Result<Option<Vec<u8>>> {
+        if count > most {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            let chunk = self.reader.fill_buf()?;
+            if chunk.is_empty() {
+                self.cut = true;
+                return Ok(None);
+            }
+            let used = chunk.len().min(count - bytes.len());
+            bytes.extend_from_slice(&chunk[..used]);
+            self.reader.consume(used);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// What was left out so far, for the table's warnings.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let cut = self.cut.then(|| "the last line is cut short and was left out".to_owned());
+        let long = (self.too_long > 0).then(|| format!("{} overlong lines were left out", self.too_long));
+        cut.into_iter().chain(long)
+    }
+}
+
+/// Writes one table as a CSV file: row by row, counted, in the order of time and within the time of the run.
+///
+/// ```
+/// # use autoprof_plugin::{convert::TableWriter, prelude::*};
+/// fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+///     let mut table = TableWriter::create(raw, "load.csv", 1.0, &["load_1min"])?;
+///     table.row(raw.began_unix_ns, ["0.25"])?;
+///     Ok(vec![table.finish()?])
+/// }
+/// ```
+#[derive(Debug)]
+pub struct TableWriter {
+    writer: csv::Writer<BufWriter<File>>,
+    path: Utf8PathBuf,
+    table: Table,
+    columns: usize,
+    from: i64,
+    to: i64,
+    last: i64,
+    outside: u64,
+    backwards: u64,
+}
+
+impl TableWriter {
+    /// Creates the file and writes its header: `time_unix` and these columns.
+    ///
+    /// Rows are taken from when the tool began to one interval after it ended.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(
+        raw: &RawResults,
+        file: &str,
+        interval_seconds: f64,
+        columns: &[impl AsRef<str>],
+    ) -> Result<Self, ConvertError> {
+        let path = raw.file(file);
+        let created = File::create(&path).map_err(|e| write_error(&path, &e))?;
+        let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(BufWriter::new(created));
+        let header = std::iter::once("time_unix").chain(columns.iter().map(AsRef::as_ref));
+        writer.write_record(header).map_err(|e| write_error(&path, &e))?;
+        Ok(Self {
+            writer,
+            path,
+            table: Table { file: file.to_owned(), rows: 0, warnings: Vec::new() },
+            columns: columns.len(),
+            from: raw.began_unix_ns.saturating_sub(EARLY),
+            to: raw.ended_unix_ns.saturating_add(nanoseconds(interval_seconds)),
+            last: i64::MIN,
+            outside: 0,
+            backwards: 0,
+        })
+    }
+
+    /// Writes one row; one that lies outside the run, or before the row above it, is left out and counted.
+    ///
+    /// Cells that are too few are empty, those that are too many are left out.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn row(
+        &mut self,
+        unix_ns: i64,
+        cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<(), ConvertError> {
+        if unix_ns < self.from || unix_ns > self.to {
+            self.outside += 1;
+            return Ok(());
+        }
+        if unix_ns < self.last {
+            self.backwards += 1;
+            return Ok(());
+        }
+        self.last = unix_ns;
+        let mut written = 0;
+        let fields = || -> Result<(), csv::Error> {
+            self.writer.write_field(unix_seconds(unix_ns))?;
+            for cell in cells.into_iter().take(self.columns) {
+                self.writer.write_field(cell)?;
+                written += 1;
+            }
+            for _ in written..self.columns {
+                self.writer.write_field("")?;
+            }
+            self.writer.write_record(None::<&[u8]>)
+        };
+        fields().map_err(|e| write_error(&self.path, &e))?;
+        self.table.rows += 1;
+        Ok(())
+    }
+
+    /// Adds what had to be left out; each text once, and not more than twenty.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if self.table.warnings.len() < MOST_WARNINGS && !self.table.warnings.contains(&text) {
+            self.table.warnings.push(text);
+        }
+    }
+
+    /// Rows so far.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.table.rows
+    }
+
+    /// Ends the file and tells what is in it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(mut self) -> Result<Table, ConvertError> {
+        if self.outside > 0 {
+            self.warn(format!("{} rows from outside the run were left out", self.outside));
+        }
+        if self.backwards > 0 {
+            self.warn(format!("{} rows that went back in time were left out", self.backwards));
+        }
+        self.writer.flush().map_err(|e| write_error(&self.path, &e))?;
+        Ok(self.table)
+    }
+}
+
+fn write_error(path: &Utf8Path, cause: &(dyn std::error::Error + 'static)) -> ConvertError {
+    ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {path}"), cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use autoprof_core::{Args, protocol::HostFacts};
+
+    fn raw(began_unix_ns: i64, ended_unix_ns: i64) -> RawResults {
+        RawResults {
+            directory: "/nonexistent".into(),
+            args: Args::new(),
+            began_unix_ns,
+            ended_unix_ns,
+            facts: HostFacts::default(),
+        }
+    }
+
+    #[test]
+    fn instants_have_six_decimals_and_no_exponent() {
+        assert_eq!(unix_seconds(1_795_384_731_475_658_219), "1795384731.475658");
+        assert_eq!(unix_seconds(0), "0.000000");
+        assert_eq!(unix_seconds(-1), "-1.999999");
+    }
+
+    #[test]
+    fn numbers_have_no_exponent_and_no_needless_zeros() {
+        assert_eq!(number(1e15), "1000000000000000");
+        assert_eq!(number(0.1 + 0.2), "0.3");
+        assert_eq!(number(1e-9), "0");
+        assert_eq!(number(-1e-9), "0");
+        assert_eq!(number(f64::NAN), "");
+    }
+
+    #[test]
+    fn dates_and_times_of_tools_are_read_as_utc() {
+        assert_eq!(utc_date_time("2026-11-22 21:58:52"), Some(1_795_384_732));
+        assert_eq!(utc_date_time("2026-11-22T21:58:52+0000"), Some(1_795_384_732));
+        assert_eq!(utc_date_time("2026-13-22 21:58:52"), None);
+        assert_eq!(utc_date_time("ä"), None);
+        assert_eq!(time_of_day("21:58:52"), Some(79_132));
+        assert_eq!(time_of_day("24:00:00"), None);
+        assert_eq!(time_of_day("1:2:3"), None);
+    }
+
+    #[test]
+    fn whole_seconds_are_placed_where_the_tool_really_was() {
+        // Began at .4, so each row ends at .4, which is within the second that is displayed.
+        let mut axis = TimeAxis::new(&raw(100 * SECOND + 400_000_000, 200 * SECOND), 1.0);
+        assert_eq!(axis.place(101), 101_400_000_000);
+        assert_eq!(axis.place(102), 102_400_000_000);
+        // Late by a second: the nearest instant within the displayed second, and on from there.
+        assert_eq!(axis.place(104), 104_000_000_000);
+        assert_eq!(axis.place(105), 105_000_000_000);
+    }
+
+    #[test]
+    fn times_of_day_go_past_midnight() {
+        let midnight = 20_000 * 24 * 3600;
+        let mut axis = TimeAxis::new(&raw((midnight - 2) * SECOND, 0), 1.0);
+        assert_eq!(axis.place_in_day(24 * 3600 - 1), (midnight - 1) * SECOND);
+        assert_eq!(axis.place_in_day(0), midnight * SECOND);
+        assert_eq!(axis.place_in_day(1), (midnight + 1) * SECOND);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_left_out_with_a_warning() {
+        let mut lines = Lines::new(&b"one\n\ntwo\nthr"[..]);
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next_text().unwrap() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["one", "", "two"]);
+        assert_eq!(lines.warnings().count(), 1);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_the_memory() {
+        let mut bytes = vec![b'x'; 3 * LONGEST_LINE];
+        bytes.extend_from_slice(b"\nshort\n");
+        let mut lines = Lines::new(BufReader::new(&bytes[..]));
+        assert_eq!(lines.next_text().unwrap().as_deref(), Some("short"));
+        assert_eq!(lines.next_text().unwrap(), None);
+        assert_eq!(lines.warnings().collect::<Vec<_>>(), ["1 overlong lines were left out"]);
+    }
+}

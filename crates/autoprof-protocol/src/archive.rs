@@ -299,8 +299,7 @@ impl Decoder {
                 if !self.seen.insert(header.path.clone()) {
                     return Err(ArchiveError::Duplicate(header.path).into());
                 }
-                self.state =
-                    State::Content { path: header.path.clone(), left: header.size, hasher: Box::default() };
+                self.state = State::Content { path: header.path.clone(), left: header.size, hasher: Box::default() };
                 sink(Item::Begin(header))
             }
             END => {
@@ -404,7 +403,10 @@ mod tests {
 
     #[test]
     fn lies_about_sizes_are_refused_before_anything_is_stored() {
-        assert_eq!(unpack(&entry("a", u64::MAX, b"x"), 3), Err(ArchiveError::TooMuch { what: "bytes", limit: 1 << 20 }));
+        assert_eq!(
+            unpack(&entry("a", u64::MAX, b"x"), 3),
+            Err(ArchiveError::TooMuch { what: "bytes", limit: 1 << 20 })
+        );
         let mut long = MAGIC.to_vec();
         long.extend_from_slice(&[FILE, 0xff, 0xff, 0xff, 0xff]);
         assert!(matches!(unpack(&long, 100), Err(ArchiveError::Header(_))));
@@ -438,8 +440,12 @@ mod tests {
     }
 
     fn some_files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
-        prop::collection::btree_map("[a-z]{1,8}(/[a-z. é-]{1,8}x){0,2}", prop::collection::vec(any::<u8>(), 0..300), 0..6)
-            .prop_map(|m| m.into_iter().collect())
+        prop::collection::btree_map(
+            "[a-z]{1,8}(/[a-z. é-]{1,8}x){0,2}",
+            prop::collection::vec(any::<u8>(), 0..300),
+            0..6,
+        )
+        .prop_map(|m| m.into_iter().collect())
     }
 
     proptest! {

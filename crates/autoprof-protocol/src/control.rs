@@ -1,4 +1,7 @@
 //! The control file: everything a client is told at launch.
+//!
+//! It is written in the part of YAML that is JSON, so that every YAML reader reads it and the client needs no more
+//! than a JSON reader.
 use serde::{Deserialize, Serialize};
 
 use crate::Invocation;

@@ -1,1 +1,0 @@
-//! The program that autoprof puts on hosts

@@ -1,0 +1,141 @@
+//! Sampling of files by the client itself.
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use autoprof_protocol::Samples;
+
+use crate::clock;
+
+/// Largest content that one file may give in one sample.
+const LARGEST: usize = 4 << 20;
+
+/// Reads files at an interval and appends what they hold.
+#[derive(Debug)]
+pub struct Sampler {
+    files: Vec<(String, File)>,
+    output: File,
+    every_ns: i64,
+    next_boot_ns: Option<i64>,
+    /// One sample, put together before it is written, so that none is written in halves.
+    sample: Vec<u8>,
+    /// Where one file is read into; as large as the largest file was.
+    buffer: Vec<u8>,
+}
+
+impl Sampler {
+    /// Opens the files; those that are not there are left out.
+    ///
+    /// # Errors
+    /// When the output cannot be made.
+    pub fn open(samples: &Samples, dir: &Path) -> io::Result<Self> {
+        let files = samples.files.iter().filter_map(|path| Some((path.clone(), File::open(path).ok()?))).collect();
+        let output = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(&samples.output))?;
+        Ok(Self {
+            files,
+            output,
+            every_ns: clock::millis(samples.every_ms).max(1_000_000),
+            next_boot_ns: None,
+            sample: Vec::new(),
+            buffer: vec![0; 16 * 1024],
+        })
+    }
+
+    /// Takes the first sample and begins to tick.
+    ///
+    /// # Errors
+    /// When the sample cannot be written.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.next_boot_ns = Some(clock::boot_ns());
+        self.tick()
+    }
+
+    /// When the next sample is due.
+    pub fn due(&self) -> Option<i64> {
+        self.next_boot_ns
+    }
+
+    /// Takes a sample that is due, and sets the next one on the same grid: ticks that were missed are not made up.
+    ///
+    /// # Errors
+    /// When the sample cannot be written.
+    pub fn tick(&mut self) -> io::Result<()> {
+        let Some(due) = self.next_boot_ns else { return Ok(()) };
+        let behind = clock::boot_ns().saturating_sub(due).max(0);
+        self.next_boot_ns = Some(due + (behind / self.every_ns + 1) * self.every_ns);
+        self.take()
+    }
+
+    /// Takes a last sample, so that the data covers the window to its end.
+    ///
+    /// # Errors
+    /// When the sample cannot be written.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.next_boot_ns.take().is_some() { self.take() } else { Ok(()) }
+    }
+
+    fn take(&mut self) -> io::Result<()> {
+        self.sample.clear();
+        let now = clock::now();
+        writeln!(self.sample, "# {} {}", now.unix_ns, now.boot_ns)?;
+        for (path, file) in &self.files {
+            let Some(n) = read_whole(file, &mut self.buffer) else { continue };
+            writeln!(self.sample, "@ {path} {n}")?;
+            self.sample.extend_from_slice(&self.buffer[..n]);
+        }
+        self.output.write_all(&self.sample)
+    }
+}
+
+/// Reads a file of `/proc` from its beginning: it is made anew for each read at offset 0.
+fn read_whole(file: &File, buffer: &mut Vec<u8>) -> Option<usize> {
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut buffer[length..], length as u64) {
+            Ok(0) => return Some(length),
+            Ok(n) => length += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+        if length == buffer.len() {
+            if length >= LARGEST {
+                return None;
+            }
+            buffer.resize(length * 2, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_a_stamp_and_each_file_with_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "one\ntwo\n").unwrap();
+        let a = dir.path().join("a").display().to_string();
+        let samples = Samples { every_ms: 10, files: vec![a.clone(), "/nonexistent".into()], output: "out".into() };
+        let mut sampler = Sampler::open(&samples, dir.path()).unwrap();
+        sampler.begin().unwrap();
+        sampler.end().unwrap();
+        let text = std::fs::read_to_string(dir.path().join("out")).unwrap();
+        let sample = format!("@ {a} 8\none\ntwo\n");
+        assert_eq!(text.matches(&sample).count(), 2, "{text}");
+        assert_eq!(text.lines().filter(|l| l.starts_with("# ")).count(), 2);
+    }
+
+    #[test]
+    fn missed_ticks_are_not_made_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples = Samples { every_ms: 1000, files: vec![], output: "out".into() };
+        let mut sampler = Sampler::open(&samples, dir.path()).unwrap();
+        sampler.next_boot_ns = Some(clock::boot_ns() - 5_500_000_000);
+        sampler.tick().unwrap();
+        let ahead = sampler.due().unwrap() - clock::boot_ns();
+        assert!((0..=1_000_000_000).contains(&ahead), "{ahead}");
+    }
+}

@@ -1,0 +1,245 @@
+//! The system calls that have no safe wrapper: the only `unsafe` of the client.
+#![allow(unsafe_code)]
+use std::{
+    io,
+    os::{
+        fd::{FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+};
+
+use autoprof_protocol::StopSignal;
+
+/// Signals that ask the client itself to end.
+const END_SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// Gives every signal its default disposition.
+///
+/// A shell that starts a command with `&` leaves `SIGINT` ignored in it, and ignored signals are inherited through
+/// `exec`: tools such as vmstat would then not react to the signal that is to end them.
+pub fn reset_signal_dispositions() {
+    for signal in 1..=libc::SIGSYS {
+        // SAFETY: `signal` with SIG_DFL installs no code; for SIGKILL and SIGSTOP it fails and changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Blocks the signals that ask the client to end and hands them out through a descriptor.
+///
+/// # Errors
+/// When the kernel has no descriptor left.
+pub fn end_signals() -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero `sigset_t` is valid memory for `sigemptyset`, which initialises it.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live sigset; the numbers are valid signals.
+    unsafe {
+        libc::sigemptyset(&raw mut set);
+        for signal in END_SIGNALS {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: -1 asks for a new descriptor; `set` lives through the call.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How a command is set up between `fork` and `exec`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As the client itself: a profiler in its window.
+    Normal,
+    /// Behind everything else on the host: work that is done when the test is over.
+    Low,
+}
+
+/// Makes a command end when the client does, and gives it its priority.
+pub fn prepare_child(command: &mut Command, priority: Priority) {
+    command.process_group(0);
+    // SAFETY: the closure runs in the child between `fork` and `exec` and makes only async-signal-safe system calls.
+    unsafe {
+        command.pre_exec(move || {
+            // The client has blocked the signals that it reads from a descriptor; a tool must get them.
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if priority == Priority::Low {
+                libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+            }
+            Ok(())
+        });
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChildEnd {
+    /// Exit code, when it ended by itself.
+    pub code: Option<i32>,
+    /// Signal number, when one ended it.
+    pub signal: Option<i32>,
+    /// User and system time of the child and of the children that it waited for, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// Takes the end of a child if there is one; does not block.
+///
+/// # Errors
+/// When there is no such child.
+pub fn try_wait(pid: u32) -> io::Result<Option<ChildEnd>> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut status = 0;
+    // SAFETY: an all-zero `rusage` is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both out-parameters are live and of the right type.
+    let got = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if got == 0 {
+        return Ok(None);
+    }
+    let micros = |t: libc::timeval| u64::try_from(t.tv_sec * 1_000_000 + t.tv_usec).unwrap_or(0);
+    Ok(Some(ChildEnd {
+        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
+    }))
+}
+
+/// Takes the ends of children that are none of `tools`: what tools left behind came to this process when they ended.
+pub fn reap_strangers(tools: &[u32]) {
+    loop {
+        // SAFETY: an all-zero `siginfo_t` is valid; `waitid` fills it.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: `info` is live and of the right type.
+        let got = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+        // SAFETY: after a successful call the process id is the active field, 0 when nobody has ended.
+        let pid = if got == 0 { unsafe { info.si_pid() } } else { 0 };
+        match u32::try_from(pid) {
+            Ok(pid @ 1..) if !tools.contains(&pid) => drop(try_wait(pid)),
+            _ => return,
+        }
+    }
+}
+
+/// Signals a whole process group; a group that is gone already is no error.
+pub fn signal_group(leader: u32, signal: libc::c_int) {
+    if let Ok(leader @ 2..) = libc::pid_t::try_from(leader) {
+        // SAFETY: `kill` touches no memory of ours; the group is one that this client made.
+        unsafe { libc::kill(-leader, signal) };
+    }
+}
+
+/// Whether a process group has any member.
+pub fn group_exists(leader: u32) -> bool {
+    // SAFETY: signal 0 only asks.
+    matches!(libc::pid_t::try_from(leader), Ok(leader @ 2..) if unsafe { libc::kill(-leader, 0) } == 0)
+}
+
+/// The number of a stop signal.
+pub const fn number(signal: StopSignal) -> libc::c_int {
+    match signal {
+        StopSignal::Interrupt => libc::SIGINT,
+        StopSignal::Terminate => libc::SIGTERM,
+        StopSignal::Hangup => libc::SIGHUP,
+        StopSignal::User1 => libc::SIGUSR1,
+        StopSignal::User2 => libc::SIGUSR2,
+    }
+}
+
+/// The name of a signal, without `SIG`.
+pub fn signal_name(number: i32) -> String {
+    let name = match number {
+        libc::SIGHUP => "HUP",
+        libc::SIGINT => "INT",
+        libc::SIGQUIT => "QUIT",
+        libc::SIGILL => "ILL",
+        libc::SIGABRT => "ABRT",
+        libc::SIGBUS => "BUS",
+        libc::SIGFPE => "FPE",
+        libc::SIGKILL => "KILL",
+        libc::SIGUSR1 => "USR1",
+        libc::SIGSEGV => "SEGV",
+        libc::SIGUSR2 => "USR2",
+        libc::SIGPIPE => "PIPE",
+        libc::SIGALRM => "ALRM",
+        libc::SIGTERM => "TERM",
+        libc::SIGXFSZ => "XFSZ",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
+
+/// Kinds of counters to try out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// The CPU's cycle counter.
+    Cycles,
+    /// The kernel's CPU clock, sampled.
+    CpuClock,
+}
+
+/// Whether this process may open a counter for everything that runs on CPU 0.
+///
+/// This is what `perf -a` does first; trying it is the only answer that holds for every kernel and every security
+/// module (Debian's own kernels know a `perf_event_paranoid` of 3 that mainline does not).
+pub fn can_count_system_wide(counter: Counter) -> bool {
+    const PERF_TYPE_HARDWARE: u32 = 0;
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const SIZE_VER0: u32 = 64;
+    /// `struct perf_event_attr`, first published size (linux/perf_event.h).
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        size: u32,
+        config: u64,
+        sample_period: u64,
+        sample_type: u64,
+        read_format: u64,
+        flags: u64,
+        rest: [u64; 2],
+    }
+    const DISABLED: u64 = 1;
+    let (kind, sample_period) = match counter {
+        Counter::Cycles => (PERF_TYPE_HARDWARE, 0),
+        Counter::CpuClock => (PERF_TYPE_SOFTWARE, 1_000_000_000),
+    };
+    let attr = Attr {
+        kind,
+        size: SIZE_VER0,
+        config: 0,
+        sample_period,
+        sample_type: 0,
+        read_format: 0,
+        flags: DISABLED,
+        rest: [0; 2],
+    };
+    const ANY_PROCESS: libc::pid_t = -1;
+    const NO_GROUP: libc::c_int = -1;
+    const FLAG_CLOEXEC: libc::c_ulong = 8;
+    // SAFETY: `attr` is a valid perf_event_attr of the size that it names; the call only makes a descriptor.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, ANY_PROCESS, 0, NO_GROUP, FLAG_CLOEXEC) };
+    match libc::c_int::try_from(fd) {
+        Ok(fd @ 0..) => {
+            // SAFETY: `fd` was just made and nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            true
+        }
+        _ => false,
+    }
+}

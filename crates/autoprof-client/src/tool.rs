@@ -1,0 +1,201 @@
+//! One child process in a process group of its own: spawned, watched, ended.
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use autoprof_protocol::Stop;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::{
+    clock,
+    sys::{self, ChildEnd, Priority},
+};
+
+/// Where a child's standard error goes, in its profiler's directory.
+pub const STDERR_FILE: &str = "stderr.txt";
+/// How long a tool may take from `SIGTERM` to its end before it is killed.
+const TERM_GRACE_MS: u64 = 2_000;
+/// How long stray members of a tool's process group may outlive it.
+const STRAY_GRACE_MS: u64 = 1_000;
+/// Longest end of standard error that is kept for an event.
+const LAST_WORDS: u64 = 2_000;
+
+/// What to run, and where its output goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// Environment on top of the client's own.
+    pub env: &'a BTreeMap<String, String>,
+    /// File for standard output; none: thrown away.
+    pub stdout: Option<&'a str>,
+    /// Whether the output file also takes standard error.
+    pub merge_stderr: bool,
+    /// Before or behind other work on the host.
+    pub priority: Priority,
+}
+
+/// A running or ended child.
+#[derive(Debug)]
+pub struct Tool {
+    pid: u32,
+    pidfd: OwnedFd,
+    end: Option<ChildEnd>,
+    asked: bool,
+    killed: bool,
+    /// The next, firmer signal to its group, and when.
+    next: Option<(i64, i32)>,
+    /// CPU time at the last look, while it is not known to have settled.
+    last_look: Option<u64>,
+}
+
+impl Tool {
+    /// Starts a child in a directory.
+    ///
+    /// # Errors
+    /// When the program cannot be run or a file not be made; the message names it.
+    pub fn spawn(task: Task<'_>, dir: &Path) -> io::Result<Self> {
+        let [program, args @ ..] = task.argv else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty command"));
+        };
+        let mut command = Command::new(program);
+        command.args(args).current_dir(dir).stdin(Stdio::null());
+        command.env("LC_ALL", "C").env("TZ", "UTC").env("PATH", crate::facts::search_path()).envs(task.env);
+        let append = |name: &str| OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(name));
+        let stdout = task.stdout.map(append).transpose()?;
+        match (&stdout, task.merge_stderr) {
+            (Some(file), true) => command.stderr(file.try_clone()?),
+            _ => command.stderr(append(STDERR_FILE)?),
+        };
+        command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
+        sys::prepare_child(&mut command, task.priority);
+        let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot run {program}: {e}")))?;
+        let pid = child.id();
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
+        Ok(Self { pid, pidfd, end: None, asked: false, killed: false, next: None, last_look: None })
+    }
+
+    /// Its process id, and that of its group.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it has ended and nothing of its group is left.
+    pub fn is_gone(&self) -> bool {
+        self.end.is_some() && !sys::group_exists(self.pid)
+    }
+
+    /// How it ended, once it has.
+    pub fn end(&self) -> Option<ChildEnd> {
+        self.end
+    }
+
+    /// Whether it had to be killed.
+    pub fn was_killed(&self) -> bool {
+        self.killed && self.end.is_some_and(|e| e.signal == Some(libc::SIGKILL))
+    }
+
+    /// Whether it was asked to end before it did.
+    pub fn was_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// The descriptor that is readable when it has ended; none once that has been taken.
+    pub fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.end.is_none().then(|| self.pidfd.as_fd())
+    }
+
+    /// Asks it to end.
+    pub fn stop(&mut self, stop: Stop) {
+        self.reap();
+        if self.end.is_none() && !self.asked {
+            self.asked = true;
+            sys::signal_group(self.pid, sys::number(stop.signal));
+            self.next = Some((clock::boot_ns() + clock::millis(stop.grace_ms), libc::SIGTERM));
+        }
+    }
+
+    /// When it, or what it left behind, will be asked again, more firmly.
+    pub fn due(&self) -> Option<i64> {
+        self.next.map(|(at, _)| at)
+    }
+
+    /// Looks after it: takes its end, asks again what did not listen, ends what it left behind.
+    pub fn tend(&mut self) {
+        self.reap();
+        let now = clock::boot_ns();
+        if let Some((at, signal)) = self.next
+            && at <= now
+        {
+            let alone = self.end.is_some() && !sys::group_exists(self.pid);
+            self.killed |= signal == libc::SIGKILL && self.end.is_none();
+            if !alone {
+                sys::signal_group(self.pid, signal);
+            }
+            self.next = (!alone).then(|| (now + clock::millis(TERM_GRACE_MS), libc::SIGKILL));
+        }
+    }
+
+    /// Takes its end if it has ended; members of its group that are left are ended too.
+    fn reap(&mut self) {
+        if self.end.is_none()
+            && let Ok(Some(end)) = sys::try_wait(self.pid)
+        {
+            self.end = Some(end);
+            let strays = sys::group_exists(self.pid);
+            if strays {
+                sys::signal_group(self.pid, libc::SIGTERM);
+            }
+            self.next = strays.then(|| (clock::boot_ns() + clock::millis(STRAY_GRACE_MS), libc::SIGKILL));
+        }
+    }
+
+    /// Whether it has settled: gone to sleep twice in a row without having used the CPU in between.
+    ///
+    /// A tool that works at intervals has then read its baseline and waits for its first interval. There is no
+    /// better sign that holds for every tool: most say nothing until the first interval is over.
+    pub fn has_settled(&mut self) -> bool {
+        let Some((sleeping, cpu)) = state(self.pid) else { return true };
+        let settled = sleeping && self.last_look == Some(cpu);
+        self.last_look = sleeping.then_some(cpu);
+        settled
+    }
+}
+
+/// Whether a process sleeps, and its CPU time in ticks: from `/proc/PID/stat` (proc(5)), after the command's `)`.
+fn state(pid: u32) -> Option<(bool, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |nth: usize| fields.get(nth)?.parse::<u64>().ok();
+    // A child that has not yet become its program still has the client's own name and text.
+    Some((fields.first() == Some(&"S"), ticks(11)? + ticks(12)?))
+}
+
+/// The end in words.
+pub fn describe(end: ChildEnd) -> String {
+    match (end.code, end.signal) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {}", sys::signal_name(signal)),
+        (None, None) => "unknown end".to_owned(),
+    }
+}
+
+/// The end of a profiler's standard error, if there is any.
+pub fn last_words(dir: &Path) -> Option<String> {
+    let mut file = File::open(dir.join(STDERR_FILE)).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LAST_WORDS).read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
