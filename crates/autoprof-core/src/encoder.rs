@@ -14,7 +14,8 @@ use crate::{
 ///
 /// Encoding is pure: the same arguments and facts give the same invocation, nothing is read or written.
 pub trait ArgEncoder: Send + Sync {
-    /// What the profiler is called and takes.
+    /// What the profiler is called and takes: a `static` of the plugin's (a constant has a destructor, and no reference
+    /// to it can be returned).
     fn profiler(&self) -> &ProfilerInfo;
 
     /// The commands for one host.
@@ -63,7 +64,7 @@ impl RawResults {
 }
 
 /// A table that a conversion made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Table {
     /// File name below the profiler's directory.
     pub file: String,

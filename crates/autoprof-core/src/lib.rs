@@ -1,11 +1,24 @@
 //! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
 
 pub mod args;
+mod client;
+pub mod collect;
+pub mod conduct;
+pub mod duration;
 pub mod encoder;
 pub mod error;
+pub mod event;
 pub mod host;
+pub mod install;
+pub mod job;
+pub mod manifest;
+pub mod profiler;
+pub mod profilers;
 pub mod registry;
+pub mod run;
 pub mod signal;
+pub mod store;
+pub mod test;
 pub mod text;
 pub mod transport;
 

@@ -272,11 +272,7 @@ impl TableWriter {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn row(
-        &mut self,
-        unix_ns: i64,
-        cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
-    ) -> Result<(), ConvertError> {
+    pub fn row(&mut self, unix_ns: i64, cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<(), ConvertError> {
         if unix_ns < self.from || unix_ns > self.to {
             self.outside += 1;
             return Ok(());
@@ -397,6 +393,32 @@ mod tests {
         assert_eq!(axis.place_in_day(24 * 3600 - 1), (midnight - 1) * SECOND);
         assert_eq!(axis.place_in_day(0), midnight * SECOND);
         assert_eq!(axis.place_in_day(1), (midnight + 1) * SECOND);
+    }
+
+    #[test]
+    fn rows_from_outside_the_run_or_back_in_time_are_left_out_and_counted() {
+        let directory = std::env::temp_dir().join(format!("autoprof-convert-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let raw = RawResults {
+            directory: directory.to_str().unwrap().into(),
+            ..raw(1_000_000_000 * SECOND, 1_000_000_010 * SECOND)
+        };
+        let mut table = TableWriter::create(&raw, "t.csv", 1.0, &["a", "b"]).unwrap();
+        for second in [999_999_999, 1_000_000_001, 1_000_000_003, 1_000_000_002, 1_000_000_011, 1_000_000_012] {
+            table.row(second * SECOND, [format!("{}", second % 100), "x,y".into(), "too many".into()]).unwrap();
+        }
+        table.row(1_000_000_011 * SECOND, ["few"]).unwrap();
+        let table = table.finish().unwrap();
+        let text = std::fs::read_to_string(directory.join("t.csv")).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(
+            text,
+            "time_unix,a,b\n1000000001.000000,1,\"x,y\"\n1000000003.000000,3,\"x,y\"\n\
+             1000000011.000000,11,\"x,y\"\n1000000011.000000,few,\n"
+        );
+        assert_eq!(table.rows, 4);
+        let left_out = ["2 rows from outside the run were left out", "1 rows that went back in time were left out"];
+        assert_eq!(table.warnings, left_out);
     }
 
     #[test]

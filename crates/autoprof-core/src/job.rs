@@ -1,0 +1,545 @@
+//! The job file: hosts, profilers and a test, as a person writes them.
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use camino::Utf8PathBuf;
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{
+    args::{Args, ProfilerSpec},
+    duration::Span,
+    host::{self, Host},
+};
+
+/// Sets of profilers that have a name.
+pub const PRESETS: [(&str, &[&str]); 3] = [
+    ("light", &["proc"]),
+    ("default", &["proc", "vmstat", "mpstat", "iostat", "sar", "pidstat", "perf-stat"]),
+    ("heavy", &["proc", "vmstat", "mpstat", "iostat", "sar", "pidstat", "perf-stat", "perf"]),
+];
+
+/// The profilers of a preset.
+#[must_use]
+pub fn preset(name: &str) -> Option<&'static [&'static str]> {
+    PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, profilers)| *profilers)
+}
+
+/// A job file: `job.yaml`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobFile {
+    /// A name for the run, part of its id.
+    pub name: Option<String>,
+    /// Machines to profile; none: this machine.
+    pub hosts: Vec<HostEntry>,
+    /// Profilers to run on every host, or names of presets; none: the preset `light`.
+    pub profilers: Vec<ProfilerEntry>,
+    /// What to run in between; none: until interrupted.
+    pub test: Option<TestSpec>,
+    /// Directory that takes the run's own directory.
+    #[schemars(with = "Option<String>")]
+    pub results: Option<Utf8PathBuf>,
+    /// Which profilers must succeed for the run to succeed.
+    pub require: Require,
+    /// When clients end by themselves.
+    pub limits: LimitSettings,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// Directory on the hosts under which clients are installed.
+    pub tmpdir: Option<String>,
+    /// Leave the clients' directories on the hosts.
+    pub keep: bool,
+    /// How many hosts are connected to at the same time.
+    pub forks: Option<u32>,
+    /// How clients are signalled.
+    pub signaler: Option<String>,
+    /// Settings of the SSH transport.
+    pub ssh: SshSettings,
+}
+
+/// Settings of the SSH transport, for every host of the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SshSettings {
+    /// OpenSSH client configuration to read instead of `~/.ssh/config`; `none`: none at all.
+    pub config: Option<String>,
+    /// What to do about host keys.
+    pub host_keys: Option<HostKeys>,
+}
+
+/// What to do about host keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostKeys {
+    /// Refuse unknown and changed keys.
+    Strict,
+    /// Remember unknown keys, refuse changed ones.
+    AcceptNew,
+    /// Take any key. Whoever can answer in a host's place then gets what is sent to it.
+    Insecure,
+}
+
+impl HostKeys {
+    /// The word for it in a host's options.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::AcceptNew => "accept-new",
+            Self::Insecure => "insecure",
+        }
+    }
+}
+
+/// A host of a job file: text of the form `[user@]host[:port]`, with ranges, or a map.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostEntry {
+    /// As on the command line; may stand for several hosts.
+    Text(String),
+    /// One host, described.
+    Map(Box<HostMap>),
+}
+
+/// A host, described.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostMap {
+    /// What to call it.
+    pub name: String,
+    /// Where it is, when that is not its name.
+    pub address: Option<String>,
+    /// User to log in as.
+    pub user: Option<String>,
+    /// Port, when it is not the usual one.
+    pub port: Option<u16>,
+    /// Private key file.
+    #[schemars(with = "Option<String>")]
+    pub identity_file: Option<Utf8PathBuf>,
+    /// Hosts to go through, comma-separated.
+    pub jump: Option<String>,
+    /// Transport: `ssh` or `local`, or a plugin's.
+    pub transport: Option<String>,
+    /// Settings of the transport, by its own names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Profilers of its own, instead of the job's.
+    pub profilers: Option<Vec<ProfilerEntry>>,
+}
+
+/// A host of a job, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobHost {
+    /// The host.
+    pub host: Host,
+    /// Profilers of its own, instead of the job's.
+    pub own_profilers: Option<Vec<ProfilerSpec>>,
+}
+
+/// A profiler of a job file: a name with or without arguments, or a preset's name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfilerEntry(pub ProfilerSpec);
+
+/// What to run while the profilers collect.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestSpec {
+    /// Program and arguments as a list, or text for `sh -c`.
+    pub command: TestCommand,
+    /// Directory to run it in.
+    #[schemars(with = "Option<String>")]
+    pub directory: Option<Utf8PathBuf>,
+    /// Environment on top of the controller's.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How long it may take; then it is ended, and the exit status is 124.
+    pub timeout: Option<Span>,
+}
+
+/// A test's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestCommand {
+    /// Program and arguments, never empty.
+    pub argv: Vec<String>,
+}
+
+/// When clients end by themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// How long a client goes on without hearing from the controller (default 5 minutes in `run`; none in `start`).
+    pub lease: Option<Span>,
+    /// How long a client goes on at all (default 24 hours in `run`, 1 hour in `start`).
+    pub max_duration: Option<Span>,
+}
+
+/// How long each step may take on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Connecting, from name to login, over all jump hosts.
+    pub connect: Span,
+    /// Finding a directory, and installing the client in it.
+    pub install: Span,
+    /// From the client's launch until it is ready.
+    pub ready: Span,
+    /// From the start signal until every profiler collects.
+    pub start: Span,
+    /// From the stop signal until every tool is gone.
+    pub stop: Span,
+    /// Making reports on the host.
+    pub report: Span,
+    /// Without any progress while results come back.
+    pub collect: Span,
+    /// Removing the client from the host.
+    pub clean: Span,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Span::seconds(60),
+            install: Span::seconds(60),
+            ready: Span::seconds(60),
+            start: Span::seconds(60),
+            stop: Span::seconds(120),
+            report: Span::seconds(300),
+            collect: Span::seconds(60),
+            clean: Span::seconds(30),
+        }
+    }
+}
+
+/// Which share of the hosts must be whole for the run to succeed: a host is whole when every profiler on it is `ok`,
+/// or was `skipped` because only a preset asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Require {
+    /// Every host.
+    #[default]
+    All,
+    /// At least one host.
+    Any,
+    /// At least this share of the hosts, in percent.
+    Percent(u8),
+}
+
+impl Require {
+    /// Whether so many whole hosts of so many are enough.
+    #[must_use]
+    pub fn is_met(self, whole: usize, of: usize) -> bool {
+        match self {
+            Self::All => whole == of,
+            Self::Any => whole > 0,
+            Self::Percent(share) => whole * 100 >= usize::from(share) * of,
+        }
+    }
+}
+
+/// A requirement that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a requirement: write all, any, or a percentage such as 80%")]
+pub struct BadRequire(String);
+
+impl FromStr for Require {
+    type Err = BadRequire;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            "any" => Ok(Self::Any),
+            _ => {
+                let share = text.strip_suffix('%').and_then(|n| n.parse().ok()).filter(|n| *n <= 100);
+                share.map(Self::Percent).ok_or_else(|| BadRequire(text.to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Require {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Any => f.write_str("any"),
+            Self::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
+/// A job file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadJob(String);
+
+impl JobFile {
+    /// Reads a job file's text.
+    ///
+    /// # Errors
+    /// For anything that is no job: the message names line and column.
+    pub fn parse(text: &str) -> Result<Self, BadJob> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_yaml::from_str(text).map_err(|e| BadJob(e.to_string()))
+    }
+
+    /// The JSON Schema of job files.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(JobFile).to_value()
+    }
+}
+
+impl HostEntry {
+    /// The hosts that the entry stands for, each with the profilers of its own.
+    ///
+    /// # Errors
+    /// When a name cannot be read.
+    pub fn hosts(&self) -> Result<Vec<JobHost>, host::BadHost> {
+        match self {
+            Self::Text(text) => {
+                let named = |name: &String| Ok(JobHost { host: name.parse()?, own_profilers: None });
+                host::expand(text)?.iter().map(named).collect()
+            }
+            Self::Map(map) => {
+                host::check_name(&map.name).map_err(|reason| host::BadHost { text: map.name.clone(), reason })?;
+                let default = if map.name == host::LOCAL { host::LOCAL } else { "ssh" };
+                let host = Host {
+                    name: map.name.clone(),
+                    address: map.address.clone(),
+                    port: map.port,
+                    user: map.user.clone(),
+                    identity_file: map.identity_file.clone(),
+                    jump: map.jump.clone(),
+                    transport: map.transport.clone().unwrap_or_else(|| default.to_owned()),
+                    options: map.options.clone(),
+                };
+                let own_profilers = map.profilers.as_ref().map(|list| list.iter().map(|p| p.0.clone()).collect());
+                Ok(vec![JobHost { host, own_profilers }])
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HostEntry {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct EntryVisitor;
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = HostEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a host: [user@]host[:port], or a map with a name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<HostEntry, E> {
+                let entry = HostEntry::Text(text.to_owned());
+                entry.hosts().map_err(E::custom)?;
+                Ok(entry)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HostEntry, A::Error> {
+                let map = HostMap::deserialize(MapAccessDeserializer::new(map))?;
+                let entry = HostEntry::Map(Box::new(map));
+                entry.hosts().map_err(A::Error::custom)?;
+                Ok(entry)
+            }
+        }
+        d.deserialize_any(EntryVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for ProfilerEntry {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct EntryVisitor;
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = ProfilerEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a profiler: its name, or a map of its name to its arguments")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ProfilerEntry, E> {
+                text.parse().map(ProfilerEntry).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProfilerEntry, A::Error> {
+                let (name, args): (String, Args) =
+                    map.next_entry()?.ok_or_else(|| A::Error::custom("a profiler needs a name"))?;
+                if let Some(second) = map.next_key::<String>()? {
+                    let message = format!(
+                        "{second:?} follows {name:?} in one entry: write each profiler as its own entry, with a - before it"
+                    );
+                    return Err(A::Error::custom(message));
+                }
+                let spec: ProfilerSpec = name.parse().map_err(A::Error::custom)?;
+                if !spec.args.is_empty() {
+                    return Err(A::Error::custom(format!("{name:?}: arguments go into the map, not into the name")));
+                }
+                Ok(ProfilerEntry(ProfilerSpec { name: spec.name, args }))
+            }
+        }
+        d.deserialize_any(EntryVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for TestCommand {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct CommandVisitor;
+        impl<'de> Visitor<'de> for CommandVisitor {
+            type Value = TestCommand;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command: a list of program and arguments, or text for sh -c")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TestCommand, E> {
+                if text.trim().is_empty() {
+                    return Err(E::custom("the test's command is empty"));
+                }
+                Ok(TestCommand { argv: ["sh", "-c", text].map(str::to_owned).to_vec() })
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<TestCommand, A::Error> {
+                let mut argv = Vec::new();
+                while let Some(word) = seq.next_element::<String>()? {
+                    argv.push(word);
+                }
+                if argv.is_empty() {
+                    return Err(A::Error::custom("the test's command is empty"));
+                }
+                Ok(TestCommand { argv })
+            }
+        }
+        d.deserialize_any(CommandVisitor)
+    }
+}
+
+impl Serialize for Require {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Require {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
+macro_rules! described_schema {
+    ($($name:ident: $schema:tt),* $(,)?) => {
+        $(impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let _ = &generator;
+                schemars::json_schema!($schema)
+            }
+        })*
+    };
+}
+described_schema! {
+    Require: {
+        "description": "all, any, or a percentage such as 80%",
+        "type": "string",
+        "pattern": "^(all|any|([0-9]|[1-9][0-9]|100)%)$"
+    },
+    TestCommand: {
+        "description": "program and arguments as a list, or text for sh -c",
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+    },
+    ProfilerEntry: {
+        "description": "a profiler's name, or a map of its name to its arguments",
+        "anyOf": [{ "type": "string" }, { "type": "object", "minProperties": 1, "maxProperties": 1 }]
+    },
+}
+
+impl JsonSchema for HostEntry {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HostEntry".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let map = generator.subschema_for::<HostMap>();
+        schemars::json_schema!({
+            "description": "[user@]host[:port] with ranges such as web[01-16], or a map",
+            "anyOf": [{ "type": "string" }, map]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "
+name: nightly
+hosts:
+  - web[01-02]
+  - {name: db, address: 10.0.0.5, user: root, port: 2222, jump: gate, profilers: [vmstat]}
+profilers:
+  - light
+  - vmstat: [5]
+  - perf: {frequency: 49, events: [cpu-clock]}
+  - command:argv=[echo, hi]
+test: {command: [./load.sh, --rate, '500'], env: {A: b}, timeout: 10m}
+require: 80%
+limits: {max_duration: 2h}
+timeouts: {start: 5}
+";
+
+    fn error(text: &str) -> String {
+        JobFile::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_job_is_read() {
+        let job = JobFile::parse(WHOLE).unwrap();
+        let hosts: Vec<_> = job.hosts.iter().flat_map(|h| h.hosts().unwrap()).collect();
+        assert_eq!(hosts.iter().map(|h| h.host.name.as_str()).collect::<Vec<_>>(), ["web01", "web02", "db"]);
+        assert_eq!(hosts[2].own_profilers.as_ref().unwrap()[0].name, "vmstat");
+        assert_eq!(job.profilers[1].0.args.positional, [5.into()]);
+        assert_eq!(job.require, Require::Percent(80));
+        assert_eq!(job.timeouts.start, Span::seconds(5));
+        assert_eq!(job.timeouts.stop, Timeouts::default().stop);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        assert_eq!(
+            error("hosts: [a]\nprofiler: [vmstat]\n").split(", expected").next().unwrap(),
+            "unknown field `profiler`"
+        );
+        assert!(error("hosts: [a]\nprofiler: [vmstat]\n").ends_with("at line 2 column 1"));
+        assert_eq!(
+            error("hosts:\n  - a\n  - 'b c'\n"),
+            "hosts[1]: cannot read host \"b c\": a host's name cannot have ' ' at line 3 column 5"
+        );
+        assert!(error("test:\n  command: []\n").contains("the test's command is empty"));
+        assert!(error("require: most\n").contains("write all, any, or a percentage"));
+        assert!(error("profilers:\n- vmstat: 5\n  perf: {}\n").contains("each profiler as its own entry"));
+        assert!(error("timeouts: {start: soon}").contains("is not a span of time"));
+        assert!(error("hosts: [").contains("at line 2 column 1"), "{}", error("hosts: ["));
+    }
+
+    #[test]
+    fn the_schema_knows_every_key_of_the_example() {
+        let schema = JobFile::schema();
+        let example: serde_json::Value = serde_yaml::from_str(WHOLE).unwrap();
+        for key in example.as_object().unwrap().keys() {
+            assert!(schema["properties"].get(key).is_some(), "{key}");
+        }
+        assert_eq!(schema["additionalProperties"], false);
+    }
+
+    #[test]
+    fn requirements_count_whole_hosts() {
+        assert!(Require::All.is_met(3, 3) && !Require::All.is_met(2, 3));
+        assert!(Require::Any.is_met(1, 3) && !Require::Any.is_met(0, 3));
+        assert!(Require::Percent(66).is_met(2, 3) && !Require::Percent(67).is_met(2, 3));
+        assert!("101%".parse::<Require>().is_err() && "most".parse::<Require>().is_err());
+    }
+}

@@ -1,0 +1,429 @@
+//! The run on disk: its directory, its id, its events and its manifest.
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+
+use crate::{
+    event::{HostEvent, RunEvent, RunEventKind},
+    manifest::{HostError, Manifest, RunPhase},
+};
+
+/// Where runs go when nothing else is said.
+pub const DEFAULT_RESULTS: &str = "autoprof-runs";
+/// The link to the newest run in a results directory.
+pub const LATEST: &str = "latest";
+const EVENTS: &str = "events.jsonl";
+const MANIFEST: &str = "manifest.json";
+const LOCK: &str = "lock";
+
+/// Why a run's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// There is something at the path already.
+    #[error("{0} exists already: a run never writes into a directory that is there")]
+    Exists(Utf8PathBuf),
+    /// A file or directory could not be made, read or written.
+    #[error("cannot {verb} {path}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: Utf8PathBuf,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// No run of this name.
+    #[error("no run {wanted:?}: not a directory, and no id in {results} begins like this")]
+    NotFound {
+        /// What was asked for.
+        wanted: String,
+        /// Where was looked.
+        results: Utf8PathBuf,
+    },
+    /// Several runs of this name.
+    #[error("{wanted:?} could be any of {}", .ids.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// What it could be.
+        ids: Vec<String>,
+    },
+    /// Another process conducts it.
+    #[error("{0} is being conducted by another autoprof process: interrupt that one, or wait for it")]
+    Busy(Utf8PathBuf),
+    /// The directory holds no run.
+    #[error("{path} holds no run that can be read: {reason}")]
+    NotARun {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn io_error<'a>(verb: &'static str, path: &'a Utf8Path) -> impl FnOnce(io::Error) -> RunError + 'a {
+    move |source| RunError::Io { verb, path: path.to_owned(), source }
+}
+
+/// A run's id: sortable by time, with the run's name if it has one.
+#[must_use]
+pub fn new_id(name: Option<&str>, now: Timestamp) -> String {
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    // Two runs begun in the same second by two processes still differ.
+    let salt = blake3::hash(format!("{} {}", now.as_nanosecond(), std::process::id()).as_bytes()).to_hex();
+    let name: String = name
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .take(60)
+        .collect();
+    match name.trim_matches(['-', '.']) {
+        "" => format!("{time}-{}", &salt[..4]),
+        name => format!("{time}-{name}-{}", &salt[..4]),
+    }
+}
+
+/// Where a new run's directory is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A directory named by the id, below this one, with a link `latest`.
+    Below(Utf8PathBuf),
+    /// Exactly here.
+    At(Utf8PathBuf),
+}
+
+/// Makes a new run's directory.
+///
+/// # Errors
+/// When it exists, or cannot be made.
+pub fn create_directory(place: &Place, id: &str) -> Result<Utf8PathBuf, RunError> {
+    let (parent, directory) = match place {
+        Place::Below(results) => (results.clone(), results.join(id)),
+        Place::At(path) => (path.parent().unwrap_or(Utf8Path::new("")).to_owned(), path.clone()),
+    };
+    if !parent.as_str().is_empty() {
+        fs::create_dir_all(&parent).map_err(io_error("make", &parent))?;
+    }
+    match fs::create_dir(&directory) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(RunError::Exists(directory)),
+        other => other.map_err(io_error("make", &directory))?,
+    }
+    if let Place::Below(results) = place {
+        link_latest(results, id);
+    }
+    Ok(directory)
+}
+
+/// Points `latest` to the newest run; a convenience, so that failing to is no failure of the run.
+fn link_latest(results: &Utf8Path, id: &str) {
+    let fresh = results.join(format!(".{LATEST}-{id}"));
+    let made = std::os::unix::fs::symlink(id, &fresh).and_then(|()| fs::rename(&fresh, results.join(LATEST)));
+    if let Err(e) = made {
+        tracing::debug!(%results, "no link to the latest run: {e}");
+        let _ = fs::remove_file(fresh);
+    }
+}
+
+/// Finds a run by its directory, its id, or a unique beginning of its id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn find(wanted: &str, results: &Utf8Path) -> Result<Utf8PathBuf, RunError> {
+    let path = Utf8Path::new(wanted);
+    if path.join(EVENTS).is_file() {
+        return Ok(path.to_owned());
+    }
+    if !wanted.is_empty() && results.join(wanted).join(EVENTS).is_file() {
+        return Ok(results.join(wanted));
+    }
+    let mut ids: Vec<String> = list(results).into_iter().filter(|id| id.starts_with(wanted)).collect();
+    match ids.len() {
+        1 => Ok(results.join(ids.remove(0))),
+        0 => Err(RunError::NotFound { wanted: wanted.to_owned(), results: results.to_owned() }),
+        _ => Err(RunError::Ambiguous { wanted: wanted.to_owned(), ids }),
+    }
+}
+
+/// The ids of all runs below a results directory, oldest first.
+#[must_use]
+pub fn list(results: &Utf8Path) -> Vec<String> {
+    let Ok(entries) = results.read_dir_utf8() else { return Vec::new() };
+    let runs = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()) && e.path().join(EVENTS).is_file());
+    let mut ids: Vec<String> = runs.map(|e| e.file_name().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+/// Reads a run's manifest from its events, whatever its process is doing; a torn last line is left out.
+///
+/// # Errors
+/// When the directory holds no run.
+pub fn read(directory: &Utf8Path) -> Result<Manifest, RunError> {
+    let path = directory.join(EVENTS);
+    let file = File::open(&path).map_err(io_error("read", &path))?;
+    let mut manifest: Option<Manifest> = None;
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(io_error("read", &path))?;
+        let Ok(event) = serde_json::from_slice::<RunEvent>(&line) else { continue };
+        match &mut manifest {
+            Some(manifest) => manifest.apply(&event),
+            none => *none = Manifest::begin(&event),
+        }
+    }
+    manifest.ok_or_else(|| RunError::NotARun {
+        path: directory.to_owned(),
+        reason: format!("{EVENTS} does not begin with a run's creation"),
+    })
+}
+
+/// Hears of every event of a run, after it was recorded.
+pub trait Observer: Send + Sync {
+    /// Takes one event, and the manifest as it is after it. Called on the run's own task: it must not block.
+    fn event(&self, event: &RunEvent, manifest: &Manifest);
+}
+
+/// Records what happens in a run: to its file, into its manifest, to its observers.
+pub struct Recorder {
+    directory: Utf8PathBuf,
+    state: Mutex<State>,
+    observers: Vec<Arc<dyn Observer>>,
+    _lock: File,
+}
+
+struct State {
+    events: File,
+    manifest: Manifest,
+    /// The first thing that could not be written: a run whose record has a hole must not look whole.
+    problem: Option<String>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Begins the record of a new run in its directory.
+    ///
+    /// # Errors
+    /// When the files cannot be made, or `created` is not an event that creates a run.
+    pub fn create(
+        directory: Utf8PathBuf,
+        created: RunEventKind,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Self, RunError> {
+        let event = RunEvent { at: Timestamp::now(), kind: created };
+        let manifest = Manifest::begin(&event).ok_or_else(|| RunError::NotARun {
+            path: directory.clone(),
+            reason: "the first event creates no run".into(),
+        })?;
+        let recorder = Self::with(directory, manifest, observers)?;
+        recorder.append(&mut recorder.lock(), &event);
+        recorder.checkpoint()?;
+        Ok(recorder)
+    }
+
+    /// Goes on with the record of a run that another process began.
+    ///
+    /// # Errors
+    /// When the directory holds no run, or another process conducts it.
+    pub fn resume(directory: Utf8PathBuf, observers: Vec<Arc<dyn Observer>>) -> Result<Self, RunError> {
+        let manifest = read(&directory)?;
+        let recorder = Self::with(directory, manifest, observers)?;
+        // Somebody may have gone on with it between the reading and the locking.
+        recorder.lock().manifest = read(&recorder.directory)?;
+        Ok(recorder)
+    }
+
+    fn with(directory: Utf8PathBuf, manifest: Manifest, observers: Vec<Arc<dyn Observer>>) -> Result<Self, RunError> {
+        let lock_path = directory.join(LOCK);
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = open().map_err(io_error("make", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunError::Busy(directory)),
+            Err(TryLockError::Error(e)) => return Err(io_error("lock", &lock_path)(e)),
+        }
+        let path = directory.join(EVENTS);
+        let events = OpenOptions::new().append(true).create(true).open(&path).map_err(io_error("write", &path))?;
+        let state = Mutex::new(State { events, manifest, problem: None });
+        Ok(Self { directory, state, observers, _lock: lock })
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Utf8Path {
+        &self.directory
+    }
+
+    /// The directory that takes one host's results.
+    #[must_use]
+    pub fn host_directory(&self, host: &str) -> Utf8PathBuf {
+        self.directory.join("hosts").join(host)
+    }
+
+    /// The manifest as it is now.
+    #[must_use]
+    pub fn manifest(&self) -> Manifest {
+        self.lock().manifest.clone()
+    }
+
+    /// Looks at the manifest without copying it.
+    pub fn with_manifest<T>(&self, look: impl FnOnce(&Manifest) -> T) -> T {
+        look(&self.lock().manifest)
+    }
+
+    /// Records that something happened.
+    pub fn record(&self, kind: RunEventKind) {
+        let event = RunEvent { at: Timestamp::now(), kind };
+        let mut state = self.lock();
+        self.append(&mut state, &event);
+        state.manifest.apply(&event);
+        self.observers.iter().for_each(|observer| observer.event(&event, &state.manifest));
+    }
+
+    /// Records that something happened with a host.
+    pub fn host(&self, host: &str, event: HostEvent) {
+        self.record(RunEventKind::Host { host: host.to_owned(), event });
+    }
+
+    /// Records that a step failed on a host.
+    pub fn failed(&self, host: &str, error: HostError) {
+        self.host(host, HostEvent::Failed { error });
+    }
+
+    /// Records that the run came into its next phase, and writes the manifest.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn phase(&self, phase: RunPhase) -> Result<(), RunError> {
+        self.record(RunEventKind::Phase { phase });
+        self.checkpoint()
+    }
+
+    /// Writes the manifest as it is now: whole, or not at all.
+    ///
+    /// # Errors
+    /// When it, or any event before, could not be written.
+    pub fn checkpoint(&self) -> Result<(), RunError> {
+        let state = self.lock();
+        if let Some(problem) = &state.problem {
+            let source = io::Error::other(problem.clone());
+            return Err(RunError::Io { verb: "write", path: self.directory.join(EVENTS), source });
+        }
+        let path = self.directory.join(MANIFEST);
+        let fresh = self.directory.join(format!(".{MANIFEST}"));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&fresh)?;
+            serde_json::to_writer_pretty(&mut file, &state.manifest)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&fresh, &path)
+        };
+        write().map_err(io_error("write", &path))
+    }
+
+    fn append(&self, state: &mut State, event: &RunEvent) {
+        let line = serde_json::to_string(event).map_err(io::Error::other);
+        let written = line.and_then(|line| state.events.write_all(format!("{line}\n").as_bytes()));
+        if let Err(e) = written {
+            tracing::error!("cannot record an event in {}: {e}", self.directory);
+            state.problem.get_or_insert_with(|| e.to_string());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        host::Host,
+        job::{Require, Timeouts},
+        manifest::RunSettings,
+    };
+
+    fn created(id: &str) -> RunEventKind {
+        RunEventKind::Created {
+            id: id.into(),
+            autoprof: "0".into(),
+            controller: "c".into(),
+            require: Require::All,
+            test: None,
+            hosts: vec![Host::local()],
+            settings: RunSettings {
+                signaler: "marker".into(),
+                tmpdir: "/tmp/profilers".into(),
+                keep: false,
+                forks: 1,
+                lease_ms: None,
+                max_duration_ms: 1,
+                timeouts: Timeouts::default(),
+            },
+        }
+    }
+
+    fn results() -> (tempfile::TempDir, Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn ids_sort_by_time_and_carry_the_name() {
+        let at = |s: &str| s.parse::<Timestamp>().unwrap();
+        let (a, b) = (new_id(None, at("2026-01-02T03:04:05Z")), new_id(Some("my run/1"), at("2026-01-02T03:04:06Z")));
+        assert!(a.starts_with("20260102T030405Z-") && a < b, "{a} {b}");
+        assert!(b.contains("-my-run-1-"), "{b}");
+    }
+
+    #[test]
+    fn a_directory_that_exists_is_refused() {
+        let (_keep, results) = results();
+        let place = Place::At(results.join("run"));
+        create_directory(&place, "id").unwrap();
+        assert!(matches!(create_directory(&place, "id"), Err(RunError::Exists(_))));
+    }
+
+    #[test]
+    fn a_run_is_found_by_a_unique_beginning_and_by_latest() {
+        let (_keep, results) = results();
+        for id in ["20260101T000000Z-aaaa", "20260102T000000Z-bbbb"] {
+            let dir = create_directory(&Place::Below(results.clone()), id).unwrap();
+            Recorder::create(dir, created(id), Vec::new()).unwrap();
+        }
+        assert_eq!(find("20260101", &results).unwrap(), results.join("20260101T000000Z-aaaa"));
+        assert!(matches!(find("2026", &results), Err(RunError::Ambiguous { ids, .. }) if ids.len() == 2));
+        assert!(matches!(find("x", &results), Err(RunError::NotFound { .. })));
+        assert_eq!(read(&find(LATEST, &results).unwrap()).unwrap().id, "20260102T000000Z-bbbb");
+    }
+
+    #[test]
+    fn the_manifest_is_a_fold_over_the_events_and_a_torn_line_is_dropped() {
+        let (_keep, results) = results();
+        let dir = create_directory(&Place::Below(results), "r").unwrap();
+        let recorder = Recorder::create(dir.clone(), created("r"), Vec::new()).unwrap();
+        recorder.host("local", HostEvent::Connecting);
+        recorder.phase(RunPhase::Running).unwrap();
+        let now = serde_json::to_value(recorder.manifest()).unwrap();
+        assert!(matches!(Recorder::resume(dir.clone(), Vec::new()), Err(RunError::Busy(_))));
+        drop(recorder);
+        OpenOptions::new().append(true).open(dir.join(EVENTS)).unwrap().write_all(b"{\"at\":\"20").unwrap();
+        assert_eq!(serde_json::to_value(read(&dir).unwrap()).unwrap(), now);
+        let written: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(dir.join(MANIFEST)).unwrap()).unwrap();
+        assert_eq!(written, now);
+        Recorder::resume(dir, Vec::new()).unwrap();
+    }
+}

@@ -1,0 +1,71 @@
+//! The client programs that the controller can bring to hosts, by architecture.
+use std::{collections::BTreeMap, sync::Mutex, sync::PoisonError};
+
+use autoprof_protocol::CLIENT_PROGRAM;
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+
+/// Finds client programs in directories laid out as `<dir>/<arch>/autoprof-client`, and keeps what it has read.
+#[derive(Debug)]
+pub struct ClientStore {
+    directories: Vec<Utf8PathBuf>,
+    read: Mutex<BTreeMap<String, ClientProgram>>,
+}
+
+/// A client program, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct ClientProgram {
+    /// The file's content.
+    pub content: Bytes,
+    /// Its BLAKE3 digest in hexadecimal.
+    pub digest: String,
+}
+
+/// No client for an architecture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no client for {arch}: looked for {arch}/{CLIENT_PROGRAM} in {}", .looked.join(", "))]
+pub struct NoClient {
+    /// The architecture, as `uname -m` has it.
+    pub arch: String,
+    /// Where was looked.
+    pub looked: Vec<String>,
+}
+
+impl NoClient {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!(
+            "build it with `just client {}` and install it there, or name the directory with --client-dir",
+            self.arch
+        )
+    }
+}
+
+impl ClientStore {
+    /// A store that looks into these directories, in their order.
+    #[must_use]
+    pub fn new(directories: Vec<Utf8PathBuf>) -> Self {
+        Self { directories, read: Mutex::default() }
+    }
+
+    /// The client for an architecture.
+    ///
+    /// # Errors
+    /// When no directory has one that can be read.
+    pub fn client(&self, arch: &str) -> Result<ClientProgram, NoClient> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = read.get(arch) {
+            return Ok(program.clone());
+        }
+        let paths = self.directories.iter().map(|dir| dir.join(arch).join(CLIENT_PROGRAM));
+        let content = paths.filter_map(|path| std::fs::read(path).ok()).next().ok_or_else(|| NoClient {
+            arch: arch.to_owned(),
+            looked: self.directories.iter().map(ToString::to_string).collect(),
+        })?;
+        let digest = blake3::hash(&content).to_hex().to_string();
+        let program = ClientProgram { content: content.into(), digest };
+        read.insert(arch.to_owned(), program.clone());
+        Ok(program)
+    }
+}

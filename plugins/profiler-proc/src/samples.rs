@@ -1,0 +1,147 @@
+//! Reads the client's samples one at a time: `# <unix ns> <boot ns>`, then for each file `@ <path> <bytes>` and those
+//! bytes (see `autoprof_protocol::Samples`).
+use std::io::{self, BufRead};
+
+use autoprof_plugin::convert::Lines;
+
+/// The longest file in `/proc` that is taken: `/proc/stat` of a host with 4096 CPUs has less than 1 MiB.
+const LONGEST_FILE: usize = 4 << 20;
+
+/// How many files one sample may have.
+const MOST_FILES: usize = 16;
+
+/// One sample.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub unix_ns: i64,
+    pub boot_ns: i64,
+    files: Vec<(String, String)>,
+}
+
+impl Sample {
+    /// What was in a file; empty when it could not be read.
+    pub fn file(&self, path: &str) -> &str {
+        self.files.iter().find(|(name, _)| name == path).map_or("", |(_, text)| text)
+    }
+}
+
+/// The samples of one file.
+pub struct Reader<R> {
+    lines: Lines<R>,
+    /// The stamp of the sample that comes next.
+    next: Option<(i64, i64)>,
+    /// Samples that were not whole.
+    pub cut: u64,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// The samples in `reader`.
+    pub const fn new(reader: R) -> Self {
+        Self { lines: Lines::new(reader), next: None, cut: 0 }
+    }
+
+    /// The next whole sample.
+    pub fn next_sample(&mut self) -> io::Result<Option<Sample>> {
+        loop {
+            let (unix_ns, boot_ns) = match self.next.take() {
+                Some(stamp) => stamp,
+                None => match self.seek()? {
+                    Some(stamp) => stamp,
+                    None => return Ok(None),
+                },
+            };
+            let mut sample = Sample { unix_ns, boot_ns, files: Vec::new() };
+            if self.fill(&mut sample)? {
+                return Ok(Some(sample));
+            }
+            self.cut += 1;
+        }
+    }
+
+    /// The stamp of the next sample, wherever that is.
+    fn seek(&mut self) -> io::Result<Option<(i64, i64)>> {
+        while let Some(line) = self.lines.next_text()? {
+            if let Some(stamp) = stamp(&line) {
+                return Ok(Some(stamp));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the files of a sample; false when it is not whole.
+    fn fill(&mut self, sample: &mut Sample) -> io::Result<bool> {
+        loop {
+            let Some(line) = self.lines.next_text()? else {
+                // The last one is whole if the file ends behind it, and not in the middle of a line.
+                return Ok(!sample.files.is_empty() && self.lines.warnings().next().is_none());
+            };
+            if let Some(stamp) = stamp(&line) {
+                self.next = Some(stamp);
+                return Ok(!sample.files.is_empty());
+            }
+            let head = line.strip_prefix("@ ").and_then(|rest| rest.rsplit_once(' '));
+            let Some((path, Ok(count))) = head.map(|(path, count)| (path, count.parse::<usize>())) else {
+                // A file that does not end its last line is followed by one of the client's.
+                if line.is_empty() {
+                    continue;
+                }
+                return Ok(false);
+            };
+            let Some(bytes) = self.lines.next_bytes(count, LONGEST_FILE)? else { return Ok(false) };
+            if sample.files.len() < MOST_FILES {
+                sample.files.push((path.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+    }
+}
+
+fn stamp(line: &str) -> Option<(i64, i64)> {
+    let (unix, boot) = line.strip_prefix("# ")?.split_once(' ')?;
+    Some((unix.parse().ok()?, boot.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILE: &str = "# 10 1\n@ /a 4\nx y\n@ /b 0\n# 20 2\n@ /a 6\n# 9 9\n";
+
+    fn read(bytes: &[u8]) -> (Vec<Sample>, u64) {
+        let mut reader = Reader::new(bytes);
+        let mut samples = Vec::new();
+        while let Some(sample) = reader.next_sample().unwrap() {
+            samples.push(sample);
+        }
+        (samples, reader.cut)
+    }
+
+    #[test]
+    fn content_is_counted_and_not_looked_at() {
+        let (samples, cut) = read(FILE.as_bytes());
+        assert_eq!((samples.len(), cut), (2, 0));
+        assert_eq!((samples[0].unix_ns, samples[0].boot_ns), (10, 1));
+        assert_eq!((samples[0].file("/a"), samples[0].file("/b"), samples[0].file("/c")), ("x y\n", "", ""));
+        assert_eq!(samples[1].file("/a"), "# 9 9\n");
+    }
+
+    #[test]
+    fn a_sample_that_is_damaged_costs_only_itself() {
+        let (samples, cut) = read(b"# 10 1\n@ /a 2\nx\n# 20 2\ngarbage\n# 30 3\n@ /a 2\nz\n");
+        assert_eq!(samples.iter().map(|s| s.unix_ns).collect::<Vec<_>>(), [10, 30]);
+        assert_eq!(cut, 1);
+    }
+
+    #[test]
+    fn a_length_that_is_a_lie_does_not_fill_the_memory() {
+        assert_eq!(read(b"# 10 1\n@ /a 99999999999999\nx\n"), (vec![], 1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..FILE.len()) {
+            read(&bytes);
+            read(&[&FILE.as_bytes()[..at], &bytes[..]].concat());
+        }
+    }
+}

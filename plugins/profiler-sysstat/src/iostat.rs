@@ -1,0 +1,135 @@
+//! iostat: throughput, latency and utilisation of each block device.
+use autoprof_plugin::{
+    convert::{TableWriter, TimeAxis, open, utc_date_time},
+    prelude::*,
+};
+
+use crate::{
+    json::{Samples, cell, objects},
+    tool::{interval, invocation, recent, required},
+};
+
+const OUTPUT: &str = "iostat.json";
+
+const PARAMS: &[Param] = &[interval("1")];
+
+/// iostat as users know it.
+pub const IOSTAT: ProfilerInfo = ProfilerInfo::new("iostat", "throughput, latency and utilisation of block devices")
+    .params(PARAMS)
+    .tools("iostat:-V")
+    .example("iostat -xtdkyN -o JSON 1");
+
+/// Members of a disk in iostat's JSON and our columns; kB are of 1024 bytes (iostat(1)).
+const COLUMNS: &[(&str, &str)] = &[
+    ("r/s", "reads_per_s"),
+    ("w/s", "writes_per_s"),
+    ("d/s", "discards_per_s"),
+    ("f/s", "flushes_per_s"),
+    ("rkB/s", "read_kib_per_s"),
+    ("wkB/s", "write_kib_per_s"),
+    ("dkB/s", "discard_kib_per_s"),
+    ("rrqm/s", "reads_merged_per_s"),
+    ("wrqm/s", "writes_merged_per_s"),
+    ("r_await", "read_await_ms"),
+    ("w_await", "write_await_ms"),
+    ("d_await", "discard_await_ms"),
+    ("f_await", "flush_await_ms"),
+    ("rareq-sz", "read_size_kib"),
+    ("wareq-sz", "write_size_kib"),
+    ("aqu-sz", "queue_length"),
+    ("util", "util_percent"),
+];
+
+/// Runs iostat and makes a table of its JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Iostat;
+
+impl ArgEncoder for Iostat {
+    fn profiler(&self) -> &ProfilerInfo {
+        // A constant that could be dropped has no address of its own.
+        static INFO: ProfilerInfo = IOSTAT;
+        &INFO
+    }
+
+    fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
+        recent(facts, "iostat", "JSON output")?;
+        let argv = ["iostat", "-xtdkyN", "-o", "JSON"];
+        let output = required(OUTPUT, OutputFormat::Json);
+        Ok(invocation(&argv, args.integer("interval").unwrap_or(1), Some(OUTPUT), output))
+    }
+
+    fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+        let interval = raw.args.number("interval").unwrap_or(1.0);
+        let mut samples = Samples::new(open(raw, OUTPUT)?);
+        let columns: Vec<&str> = ["device"].into_iter().chain(COLUMNS.iter().map(|(_, name)| *name)).collect();
+        let mut table = TableWriter::create(raw, "iostat.csv", interval, &columns)?;
+        let mut axis = TimeAxis::new(raw, interval);
+        while let Some(sample) = samples.next_sample()? {
+            let Some(displayed) = utc_date_time(&cell(&sample, "timestamp")) else {
+                table.warn("samples without a time were left out");
+                continue;
+            };
+            let unix_ns = axis.place(displayed);
+            for disk in objects(&sample, "disk") {
+                let numbers = COLUMNS.iter().map(|(key, _)| cell(disk, key));
+                table.row(unix_ns, std::iter::once(cell(disk, "disk_device")).chain(numbers))?;
+            }
+        }
+        samples.warnings().for_each(|warning| table.warn(warning));
+        Ok(vec![table.finish()?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::tests::{encoded, raw};
+    use proptest::prelude::*;
+
+    const TIMES: (i64, i64) = (1_795_384_731_476_602_828, 1_795_384_735_982_271_782);
+
+    // iostat of sysstat 12.6.1, two samples of one disk.
+    const FILE: &str = include_str!("../tests/data/iostat.json");
+
+    fn converted(bytes: &[u8]) -> (Table, String) {
+        let (_directory, raw) = raw(&Iostat, OUTPUT, bytes, TIMES);
+        let table = Iostat.convert(&raw).unwrap().remove(0);
+        (table, std::fs::read_to_string(raw.file("iostat.csv")).unwrap())
+    }
+
+    #[test]
+    fn extended_statistics_of_disks_as_json_without_the_sample_since_boot() {
+        let invocation = encoded(&Iostat, &Args::new().with("interval", 3i64));
+        let start = invocation.start.unwrap();
+        assert_eq!(start.argv, ["iostat", "-xtdkyN", "-o", "JSON", "3"]);
+        assert_eq!(start.env["S_TIME_FORMAT"], "ISO");
+        assert_eq!(start.stdout.as_deref(), Some("iostat.json"));
+        assert_eq!(invocation.stop.signal, StopSignal::Interrupt);
+    }
+
+    #[test]
+    fn each_disk_of_each_sample_is_a_row() {
+        let (table, csv) = converted(FILE.as_bytes());
+        assert_eq!((table.rows, table.warnings.len()), (4, 0));
+        assert_eq!(
+            csv.lines().nth(1).unwrap(),
+            "1795384732.476602,vda,62,86,0,0,760,58376,0,40,192,0.44,1.4,0,0,12.26,678.79,0.15,4.8"
+        );
+        assert!(csv.lines().nth(2).unwrap().starts_with("1795384733.476602,vda,0,"));
+    }
+
+    #[test]
+    fn json_that_was_cut_is_repaired_with_a_warning() {
+        let (table, _) = converted(&FILE.as_bytes()[..FILE.len() - 100]);
+        assert_eq!(table.rows, 3);
+        assert_eq!(table.warnings, ["the JSON is cut short: repaired, 3 samples"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
+            converted(&bytes);
+            converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat());
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! sar: all that sysstat can count; the tables are of what the other profilers do not have.
+use autoprof_plugin::{
+    convert::{TableWriter, TimeAxis, open, utc_date_time},
+    prelude::*,
+};
+use serde_json::Value;
+
+use crate::{
+    json::{Samples, cell, objects},
+    tool::{installed, interval, invocation, required},
+};
+
+const DATA: &str = "sar.data";
+const OUTPUT: &str = "sar.json";
+
+const PARAMS: &[Param] = &[interval("1")];
+
+/// sar as users know it.
+pub const SAR: ProfilerInfo = ProfilerInfo::new("sar", "network, TCP, memory, paging and load")
+    .params(PARAMS)
+    .tools("sar:-V sadf:-V")
+    .example("sar -A -o sar.data 1");
+
+/// A table with one row for each sample: where in a sample its columns are, as JSON pointers.
+type Columns = &'static [(&'static str, &'static str)];
+
+/// kB are of 1024 bytes (sar(1)).
+const TABLES: &[(&str, Columns)] = &[
+    (
+        "sar-tcp.csv",
+        &[
+            ("/network/net-tcp/active", "active_opens_per_s"),
+            ("/network/net-tcp/passive", "passive_opens_per_s"),
+            ("/network/net-tcp/iseg", "segments_in_per_s"),
+            ("/network/net-tcp/oseg", "segments_out_per_s"),
+            ("/network/net-etcp/retrans", "retransmits_per_s"),
+            ("/network/net-etcp/atmptf", "failed_opens_per_s"),
+            ("/network/net-etcp/estres", "established_resets_per_s"),
+            ("/network/net-etcp/isegerr", "segments_in_error_per_s"),
+            ("/network/net-etcp/orsts", "resets_out_per_s"),
+            ("/network/net-sock/tcpsck", "tcp_sockets"),
+            ("/network/net-sock/tcp-tw", "tcp_time_wait"),
+            ("/network/net-sock/totsck", "sockets"),
+        ],
+    ),
+    (
+        "sar-memory.csv",
+        &[
+            ("/memory/memfree", "free_kib"),
+            ("/memory/avail", "available_kib"),
+            ("/memory/memused", "used_kib"),
+            ("/memory/memused-percent", "used_percent"),
+            ("/memory/buffers", "buffers_kib"),
+            ("/memory/cached", "cached_kib"),
+            ("/memory/commit", "commit_kib"),
+            ("/memory/commit-percent", "commit_percent"),
+            ("/memory/active", "active_kib"),
+            ("/memory/inactive", "inactive_kib"),
+            ("/memory/dirty", "dirty_kib"),
+            ("/memory/anonpg", "anonymous_kib"),
+            ("/memory/slab", "slab_kib"),
+            ("/memory/swpused", "swap_used_kib"),
+            ("/memory/swpused-percent", "swap_used_percent"),
+        ],
+    ),
+    (
+        "sar-paging.csv",
+        &[
+            ("/paging/pgpgin", "page_in_kib_per_s"),
+            ("/paging/pgpgout", "page_out_kib_per_s"),
+            ("/paging/fault", "faults_per_s"),
+            ("/paging/majflt", "major_faults_per_s"),
+            ("/paging/pgfree", "pages_freed_per_s"),
+            ("/paging/pgscank", "pages_scanned_by_kswapd_per_s"),
+            ("/paging/pgscand", "pages_scanned_directly_per_s"),
+            ("/paging/pgsteal", "pages_reclaimed_per_s"),
+            ("/swap-pages/pswpin", "swap_in_pages_per_s"),
+            ("/swap-pages/pswpout", "swap_out_pages_per_s"),
+        ],
+    ),
+    (
+        "sar-load.csv",
+        &[
+            ("/queue/runq-sz", "runnable"),
+            ("/queue/plist-sz", "tasks"),
+            ("/queue/blocked", "blocked"),
+            ("/queue/ldavg-1", "load_1min"),
+            ("/queue/ldavg-5", "load_5min"),
+            ("/queue/ldavg-15", "load_15min"),
+            ("/process-and-context-switch/proc", "forks_per_s"),
+            ("/process-and-context-switch/cswch", "context_switches_per_s"),
+        ],
+    ),
+];
+
+/// Members of an interface in `net-dev`, then in `net-edev`.
+const TRAFFIC: Columns = &[
+    ("rxpck", "rx_packets_per_s"),
+    ("txpck", "tx_packets_per_s"),
+    ("rxkB", "rx_kib_per_s"),
+    ("txkB", "tx_kib_per_s"),
+    ("ifutil-percent", "util_percent"),
+];
+const ERRORS: Columns = &[
+    ("rxerr", "rx_errors_per_s"),
+    ("txerr", "tx_errors_per_s"),
+    ("rxdrop", "rx_drops_per_s"),
+    ("txdrop", "tx_drops_per_s"),
+    ("coll", "collisions_per_s"),
+];
+
+/// Runs sar into its own format, has sadf make JSON of it, and makes tables of that.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sar;
+
+impl ArgEncoder for Sar {
+    fn profiler(&self) -> &ProfilerInfo {
+        // A constant that could be dropped has no address of its own.
+        static INFO: ProfilerInfo = SAR;
+        &INFO
+    }
+
+    fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
+        installed(facts, "sar")?;
+        // What sar prints would be twice the size of what it writes; everything is in the file.
+        let argv = ["sar", "-A", "-o", DATA];
+        let output = required(DATA, OutputFormat::Raw);
+        let mut invocation = invocation(&argv, args.integer("interval").unwrap_or(1), None, output);
+        if installed(facts, "sadf").is_ok() {
+            // On the host: the format of the file is that of its version of sysstat.
+            let argv = ["sadf", "-j", DATA, "--", "-A"].map(Into::into).to_vec();
+            invocation.report.push(Report { argv, stdout: Some(OUTPUT.to_owned()), timeout_ms: 60_000 });
+            let format = OutputFormat::Json;
+            invocation.outputs.push(Output { file: OUTPUT.to_owned(), format, required: false });
+        }
+        Ok(invocation)
+    }
+
+    fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+        if installed(&raw.facts, "sadf").is_err() {
+            return Ok(Vec::new());
+        }
+        let interval = raw.args.number("interval").unwrap_or(1.0);
+        let mut samples = Samples::new(open(raw, OUTPUT)?);
+        let columns = TRAFFIC.iter().chain(ERRORS).map(|(_, name)| *name);
+        let columns: Vec<&str> = ["interface"].into_iter().chain(columns).collect();
+        let mut network = TableWriter::create(raw, "sar-network.csv", interval, &columns)?;
+        let mut tables = TABLES
+            .iter()
+            .map(|(file, columns)| {
+                let names: Vec<&str> = columns.iter().map(|(_, name)| *name).collect();
+                Ok((*columns, TableWriter::create(raw, file, interval, &names)?))
+            })
+            .collect::<Result<Vec<_>, ConvertError>>()?;
+        let mut axis = TimeAxis::new(raw, interval);
+        while let Some(sample) = samples.next_sample()? {
+            let stamp = sample.get("timestamp").unwrap_or(&Value::Null);
+            let Some(displayed) = utc_date_time(&format!("{} {}", cell(stamp, "date"), cell(stamp, "time"))) else {
+                network.warn("samples without a time were left out");
+                continue;
+            };
+            let unix_ns = axis.place(displayed);
+            interfaces(&mut network, unix_ns, &sample)?;
+            for (columns, table) in &mut tables {
+                let cells: Vec<String> = columns.iter().map(|(pointer, _)| at(&sample, pointer)).collect();
+                // A host that cannot count something has no such member at all.
+                if cells.iter().any(|cell| !cell.is_empty()) {
+                    table.row(unix_ns, cells)?;
+                }
+            }
+        }
+        samples.warnings().for_each(|warning| network.warn(warning));
+        std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table)).map(TableWriter::finish).collect()
+    }
+}
+
+fn interfaces(table: &mut TableWriter, unix_ns: i64, sample: &Value) -> Result<(), ConvertError> {
+    let network = sample.get("network").unwrap_or(&Value::Null);
+    let mut errors = objects(network, "net-edev");
+    for device in objects(network, "net-dev") {
+        let name = cell(device, "iface");
+        // Both lists are written from one list of interfaces.
+        let errors = errors.next().filter(|errors| cell(errors, "iface") == name).unwrap_or(&Value::Null);
+        let traffic = TRAFFIC.iter().map(|(key, _)| cell(device, key));
+        let errors = ERRORS.iter().map(|(key, _)| cell(errors, key));
+        table.row(unix_ns, std::iter::once(name).chain(traffic).chain(errors))?;
+    }
+    Ok(())
+}
+
+/// The number that a JSON pointer leads to.
+fn at(sample: &Value, pointer: &str) -> String {
+    pointer.rsplit_once('/').and_then(|(parent, key)| Some(cell(sample.pointer(parent)?, key))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::tests::{encoded, facts, raw};
+    use proptest::prelude::*;
+
+    const TIMES: (i64, i64) = (1_795_384_731_481_145_111, 1_795_384_735_989_590_183);
+
+    // sar and sadf of sysstat 12.6.1: two samples, without the interrupts.
+    const FILE: &str = include_str!("../tests/data/sar.json");
+
+    fn converted(bytes: &[u8]) -> (Vec<Table>, impl Fn(&str) -> String) {
+        let (directory, raw) = raw(&Sar, OUTPUT, bytes, TIMES);
+        let tables = Sar.convert(&raw).unwrap();
+        (tables, move |file| std::fs::read_to_string(directory.path().join(file)).unwrap())
+    }
+
+    #[test]
+    fn everything_goes_to_the_file_and_json_is_made_on_the_host() {
+        let invocation = encoded(&Sar, &Args::new());
+        let start = invocation.start.unwrap();
+        assert_eq!(start.argv, ["sar", "-A", "-o", "sar.data", "1"]);
+        assert_eq!(start.stdout, None);
+        assert_eq!(invocation.report[0].argv, ["sadf", "-j", "sar.data", "--", "-A"]);
+        assert_eq!(invocation.report[0].timeout_ms, 60_000);
+        assert_eq!(invocation.outputs.iter().map(|o| o.required).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn without_sadf_the_raw_file_stands_alone() {
+        let mut facts = facts("sysstat version 12.6.1");
+        facts.tools.remove("sadf");
+        let invocation = Sar.encode(&Args::new(), &facts).unwrap();
+        assert!(invocation.report.is_empty());
+        assert_eq!(invocation.outputs.len(), 1);
+        facts.tools.remove("sar");
+        assert_eq!(Sar.encode(&Args::new(), &facts).unwrap_err().kind, ArgErrorKind::Missing);
+    }
+
+    #[test]
+    fn network_tcp_memory_paging_and_load_become_tables() {
+        let (tables, read) = converted(FILE.as_bytes());
+        let rows: Vec<(&str, u64)> = tables.iter().map(|t| (t.file.as_str(), t.rows)).collect();
+        let one_each = ["sar-tcp.csv", "sar-memory.csv", "sar-paging.csv", "sar-load.csv"].map(|file| (file, 2));
+        assert_eq!(rows, [&[("sar-network.csv", 4)], &one_each[..]].concat());
+        assert!(tables.iter().all(|t| t.warnings.is_empty()));
+        assert_eq!(read("sar-network.csv").lines().nth(2).unwrap(), "1795384732.481145,eth0,0,0,0,0,0,0,0,0,0,0");
+        assert_eq!(read("sar-load.csv").lines().nth(1).unwrap(), "1795384732.481145,0,97,0,1.82,0.7,0.33,0,281");
+        assert!(read("sar-memory.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,22657372,24229476,"));
+        assert!(read("sar-paging.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,324,58376,243,0,98,"));
+        assert_eq!(read("sar-tcp.csv").lines().nth(1).unwrap(), "1795384732.481145,0,0,0,0,0,0,0,0,0,1,0,12");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
+            let _ = converted(&bytes).0;
+            let _ = converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat()).0;
+        }
+    }
+}

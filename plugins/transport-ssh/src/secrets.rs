@@ -1,0 +1,104 @@
+//! What only a person knows: passphrases and passwords, asked for once and one at a time.
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use autoprof_plugin::prelude::*;
+use russh::keys::{PrivateKey, load_secret_key};
+
+/// How often a wrong passphrase may be given.
+const TRIES: usize = 3;
+
+/// A private key, or why it could not be opened.
+type OpenedKey = Result<Arc<PrivateKey>, String>;
+
+/// Opened keys and passwords of this process.
+///
+/// They are kept because many hosts share one key: the person is asked once, also when they decline.
+pub(crate) struct Secrets {
+    prompter: Arc<dyn Prompter>,
+    /// Held by whoever is asking: two prompts on one terminal cannot be told apart.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    keys: Arc<Mutex<HashMap<PathBuf, OpenedKey>>>,
+    passwords: Mutex<HashMap<String, String>>,
+}
+
+impl Secrets {
+    pub(crate) fn new(prompter: Arc<dyn Prompter>) -> Self {
+        Self { prompter, turn: Arc::default(), keys: Arc::default(), passwords: Mutex::default() }
+    }
+
+    /// The private key of a file, opened by a passphrase if it has one, or why it cannot be used.
+    pub(crate) async fn key(&self, path: &Path) -> OpenedKey {
+        if let Some(known) = self.known(path) {
+            return known;
+        }
+        let file = path.to_owned();
+        match blocking(move || load_secret_key(file, None)).await? {
+            Ok(key) => return Ok(Arc::new(key)),
+            Err(russh::keys::Error::KeyIsEncrypted) => {}
+            Err(e) => return Err(format!("cannot be read: {e}")),
+        }
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        if let Some(known) = self.known(path) {
+            return known;
+        }
+        let (file, prompter, keys) = (path.to_owned(), Arc::clone(&self.prompter), Arc::clone(&self.keys));
+        let opened = blocking(move || {
+            // The turn ends in here, after the answer is kept: neither a caller who gave up nor one who comes next
+            // lets a second prompt in.
+            let _turn = turn;
+            let opened = open(&file, &*prompter);
+            lock(&keys).insert(file, opened.clone());
+            opened
+        });
+        opened.await?
+    }
+
+    fn known(&self, path: &Path) -> Option<OpenedKey> {
+        lock(&self.keys).get(path).cloned()
+    }
+
+    /// Asks for a secret; none: there is nobody to ask, or they declined.
+    pub(crate) async fn ask(&self, text: String) -> Option<String> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let prompter = Arc::clone(&self.prompter);
+        let answer = blocking(move || {
+            let _turn = turn;
+            prompter.secret(&text)
+        });
+        answer.await.ok().flatten()
+    }
+
+    /// The password that let an account in before.
+    pub(crate) fn password(&self, account: &str) -> Option<String> {
+        lock(&self.passwords).get(account).cloned()
+    }
+
+    /// Keeps a password that let an account in, for further connections to it.
+    pub(crate) fn remember(&self, account: &str, password: &str) {
+        lock(&self.passwords).insert(account.to_owned(), password.to_owned());
+    }
+}
+
+fn open(file: &Path, prompter: &dyn Prompter) -> OpenedKey {
+    for _ in 0..TRIES {
+        let Some(passphrase) = prompter.secret(&format!("passphrase for {}", file.display())) else {
+            return Err("it has a passphrase, and nobody gave it".to_owned());
+        };
+        if let Ok(key) = load_secret_key(file, Some(&passphrase)) {
+            return Ok(Arc::new(key));
+        }
+    }
+    Err("the passphrase was wrong".to_owned())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| format!("cannot be read: {e}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
