@@ -16,7 +16,7 @@ use crate::{
     registry::Registry,
     run::{self, Observer, Place, Recorder, RunError},
     store::ClientStore,
-    test::{RunningTest, Test, TestEnd},
+    test::{RunningTest, Test, TestEnd, TestOutput},
 };
 
 /// How long a step that is interrupted may go on, so that what it was making on a host is known and can be removed.
@@ -65,6 +65,8 @@ pub struct Environment {
     pub observers: Vec<Arc<dyn Observer>>,
     /// Who may interrupt.
     pub interrupts: Interrupts,
+    /// Where the test's output goes.
+    pub output: Arc<dyn TestOutput>,
     /// Whether clients are asked for signs of life, for somebody who watches.
     pub live: bool,
 }
@@ -357,7 +359,7 @@ async fn work(
     let workload = recorder.directory().join("workload");
     if let Work::Test(test) = &plan.work {
         write_command(&workload, test);
-        match test.start(&workload) {
+        match test.start(&workload, &env.output) {
             Ok(started) => {
                 recorder.record(RunEventKind::TestBegan);
                 running = Some(started);

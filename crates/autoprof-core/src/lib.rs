@@ -29,3 +29,9 @@ pub use host::Host;
 pub use registry::{Prompter, Registry};
 pub use signal::{Channel, ClientHandle, Signal, Signaler};
 pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};
+
+/// Now, as every time in a run is written.
+#[must_use]
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}

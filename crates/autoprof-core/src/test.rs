@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,28 +36,34 @@ pub struct Test {
     pub env: BTreeMap<String, String>,
     /// How long it may take.
     pub timeout: Option<Span>,
-    /// Where its standard output goes, beside the run directory.
-    pub stdout: Passthrough,
 }
 
-/// Where a test's standard output goes, beside the file in the run directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passthrough {
-    /// To the controller's standard output.
-    Stdout,
-    /// To the controller's standard error, when its standard output has another use.
-    Stderr,
+/// Takes what a test prints, as it comes; it is kept in the run directory all the same.
+pub trait TestOutput: Send + Sync {
+    /// Bytes of its standard output.
+    fn stdout(&self, bytes: &[u8]);
+    /// Bytes of its standard error.
+    fn stderr(&self, bytes: &[u8]);
+}
+
+/// Passes a test's output through to this process's own streams, untouched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Passthrough;
+
+impl TestOutput for Passthrough {
+    fn stdout(&self, bytes: &[u8]) {
+        // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
+        let _ = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
+    }
+
+    fn stderr(&self, bytes: &[u8]) {
+        let _ = io::stderr().write_all(bytes);
+    }
 }
 
 impl From<TestSpec> for Test {
     fn from(spec: TestSpec) -> Self {
-        Self {
-            argv: spec.command.argv,
-            directory: spec.directory,
-            env: spec.env,
-            timeout: spec.timeout,
-            stdout: Passthrough::Stdout,
-        }
+        Self { argv: spec.command.argv, directory: spec.directory, env: spec.env, timeout: spec.timeout }
     }
 }
 
@@ -120,15 +127,15 @@ impl Test {
         }
     }
 
-    /// Starts the test; its output goes on untouched and is kept in `directory`.
+    /// Starts the test; its output goes to `output` and is kept in `directory`.
     ///
     /// # Errors
     /// How the test "ended" when it cannot be run.
-    pub fn start(&self, directory: &Utf8Path) -> Result<RunningTest, TestEnd> {
-        self.try_start(directory).map_err(|e| TestEnd::not_run(&self.argv[0], &e))
+    pub fn start(&self, directory: &Utf8Path, output: &Arc<dyn TestOutput>) -> Result<RunningTest, TestEnd> {
+        self.try_start(directory, output).map_err(|e| TestEnd::not_run(&self.argv[0], &e))
     }
 
-    fn try_start(&self, directory: &Utf8Path) -> io::Result<RunningTest> {
+    fn try_start(&self, directory: &Utf8Path, output: &Arc<dyn TestOutput>) -> io::Result<RunningTest> {
         std::fs::create_dir_all(directory)?;
         let kept = |name: &str| File::create(directory.join(name));
         let (out, err) = (kept("stdout")?, kept("stderr")?);
@@ -145,25 +152,25 @@ impl Test {
         let mut child = command.kill_on_drop(true).spawn()?;
         let mut copies = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            copies.push(match self.stdout {
-                Passthrough::Stdout => tokio::spawn(copy(stdout, io::stdout(), out)),
-                Passthrough::Stderr => tokio::spawn(copy(stdout, io::stderr(), out)),
-            });
+            let output = Arc::clone(output);
+            copies.push(tokio::spawn(copy(stdout, move |bytes| output.stdout(bytes), out)));
         }
         if let Some(stderr) = child.stderr.take() {
-            copies.push(tokio::spawn(copy(stderr, io::stderr(), err)));
+            let output = Arc::clone(output);
+            copies.push(tokio::spawn(copy(stderr, move |bytes| output.stderr(bytes), err)));
         }
         Ok(RunningTest { child, copies, timeout: self.timeout, own_group })
     }
 }
 
-/// Copies a stream to where it would have gone and to a file; neither's failure stops the other.
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl Write, mut kept: File) {
+/// Copies a stream to where it goes and to a file.
+async fn copy(mut from: impl AsyncRead + Unpin, to: impl Fn(&[u8]), mut kept: File) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
-        let _ = to.write_all(&buffer[..n]).and_then(|()| to.flush());
-        let _ = kept.write_all(&buffer[..n]);
+        to(&buffer[..n]);
+        if let Err(e) = kept.write_all(&buffer[..n]) {
+            tracing::warn!("cannot keep the test's output: {e}");
+        }
     }
 }
 
@@ -225,14 +232,13 @@ mod tests {
             directory: None,
             env: BTreeMap::new(),
             timeout: None,
-            stdout: Passthrough::Stderr,
         }
     }
 
     async fn run(test: Test) -> (TestEnd, String) {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
-        let mut running = test.start(dir).unwrap();
+        let mut running = test.start(dir, &(Arc::new(Passthrough) as Arc<dyn TestOutput>)).unwrap();
         let end = running.wait().await;
         running.drain().await;
         (end, std::fs::read_to_string(dir.join("stdout")).unwrap())

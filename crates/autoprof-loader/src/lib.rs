@@ -1,1 +1,35 @@
-//! Finds, checks and loads autoprof plugins
+//! Finds, checks and loads autoprof's plugins.
+//!
+//! A scan reads the note of each file and runs nothing; what is needed is loaded later and gives core's traits. One bad
+//! file never stops the others, and each is refused by one line that says why. A plugin is code in this process all
+//! the same: the checks are against accidents and against other users, not against the plugin itself.
+//!
+//! ```no_run
+//! use autoprof_core::Registry;
+//! use autoprof_loader::{Plugins, Trust};
+//!
+//! let plugins = Plugins::scan(&[], Trust::Owned);
+//! for (info, plugin) in plugins.profilers() {
+//!     println!("{}: {} ({})", info.name, info.summary, plugin.path);
+//! }
+//! let mut registry = Registry::default();
+//! plugins.load(["transport:ssh", "signaler:marker", "profiler:vmstat"], &mut registry)?;
+//! # Ok::<(), autoprof_loader::LoadError>(())
+//! ```
+
+mod elf;
+mod error;
+mod load;
+mod plugins;
+mod scan;
+mod search;
+mod trust;
+
+pub use autoprof_abi::note::PluginNote;
+pub use elf::read_note;
+pub use error::{LoadError, PluginFileError};
+pub use load::{load_into, shutdown};
+pub use plugins::Plugins;
+pub use scan::{Candidate, Rejected, Scan, scan};
+pub use search::{PLUGIN_DIR_VARIABLE, search_path};
+pub use trust::Trust;

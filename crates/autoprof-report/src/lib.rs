@@ -1,1 +1,7 @@
-//! Turns a run directory into tables and pictures
+//! Turns what is known of a run into something that a person reads.
+//!
+//! [`summary`] is the table hosts × profilers with the reasons below it; [`plan`] is what would run on each host.
+
+pub mod plan;
+pub mod size;
+pub mod summary;

@@ -1,1 +1,70 @@
-fn main() {}
+//! The command line of autoprof: wiring, progress and exit statuses. What is done is done in `autoprof-core`.
+
+mod cli;
+mod command;
+mod exit;
+mod interrupt;
+mod screen;
+mod wire;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use autoprof_report::summary::Paint;
+use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, ColorWhen, Global, Subcommands};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(&cli.global);
+    let result = match &cli.command {
+        Subcommands::Run(run) => command::run::run(&cli.global, run),
+        Subcommands::Start(start) => command::run::start(&cli.global, start),
+        Subcommands::Status(status) => command::status::status(&cli.global, status),
+        Subcommands::Stop(stop) => command::status::stop(&cli.global, stop),
+        Subcommands::Report(report) => command::status::report(&cli.global, report),
+        Subcommands::Check(check) => command::check::check(&cli.global, check),
+        Subcommands::Profilers(profilers) => command::profilers::profilers(&cli.global, profilers),
+        Subcommands::Plugin(cli::Plugin::List { json }) => command::profilers::plugins(&cli.global, *json),
+        Subcommands::Job(job) => command::job::job(&cli.global, job),
+        Subcommands::Manifest(cli::Manifest::Schema) => command::job::manifest_schema(),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn log_to_stderr(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(screen::log_writer)
+        .with_ansi(paint(global, std::io::stderr().is_terminal()) == Paint::Colour)
+        .with_target(global.verbose > 1)
+        .without_time()
+        .init();
+}
+
+/// Whether to use colours on a stream.
+fn paint(global: &Global, terminal: bool) -> Paint {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    match global.color {
+        ColorWhen::Always => Paint::Colour,
+        ColorWhen::Auto if terminal && !no_color => Paint::Colour,
+        ColorWhen::Auto | ColorWhen::Never => Paint::Plain,
+    }
+}
+
+/// Prints to standard output; a reader that is gone (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -34,6 +34,8 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(UserCommand))
 }
 
+export_plugin!(register, profilers = [COMMAND]);
+
 /// Runs what the user says and keeps what it prints.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UserCommand;

@@ -20,3 +20,5 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(PerfRecord))?;
     registry.add_encoder(Arc::new(PerfStat))
 }
+
+export_plugin!(register, profilers = [PERF, PERF_STAT]);

@@ -32,6 +32,8 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Proc))
 }
 
+export_plugin!(register, profilers = [PROC]);
+
 /// Has the client read `/proc` and makes tables of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Proc;

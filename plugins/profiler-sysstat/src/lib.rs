@@ -25,3 +25,5 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Sar))?;
     registry.add_encoder(Arc::new(Pidstat))
 }
+
+export_plugin!(register, profilers = [IOSTAT, MPSTAT, SAR, PIDSTAT]);

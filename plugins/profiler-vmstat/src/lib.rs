@@ -26,6 +26,8 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Vmstat))
 }
 
+export_plugin!(register, profilers = [VMSTAT]);
+
 /// Runs vmstat and makes a table of what it prints.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Vmstat;

@@ -42,6 +42,8 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_transport(NAME, Arc::new(transport))
 }
 
+export_plugin!(register, provides = ["transport:ssh"]);
+
 /// The SSH transport: what all its connections share (parsed configuration, opened keys, one prompt at a time).
 struct Ssh {
     connector: Arc<Connector>,

@@ -1,0 +1,268 @@
+//! The command line.
+use autoprof_core::{args::ProfilerSpec, duration::Span, job::Require};
+use camino::Utf8PathBuf;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Profile a fleet of Linux hosts around a test, from one place.
+///
+/// Starts profilers on many hosts over SSH, runs the test, stops the profilers, and brings everything back with an
+/// honest record of what happened. Nothing needs to be installed on the hosts.
+#[derive(Debug, Parser)]
+#[command(name = "autoprof", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Examples:
+  autoprof run -- sleep 5                              this machine, the preset `light`, nothing to install
+  autoprof run -w web[01-03],db1 -p light -p perf -- ./load.sh --rate 500
+  autoprof run job.yaml                                what the job file says
+  autoprof check -w web[01-03] -p perf                 what would work where, and why not
+
+Exit status: the test's own; 125 when profiling failed by --require; 126 or 127 when the test cannot be run;
+2 for usage; 130 after Ctrl-C.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Subcommands,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Look for plugins here first (repeatable)
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
+    pub plugin_dir: Vec<Utf8PathBuf>,
+    /// Load plugins that other users could have replaced
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub allow_untrusted_plugins: bool,
+    /// Look for client programs here first, laid out as DIR/ARCH/autoprof-client (repeatable)
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
+    pub client_dir: Vec<Utf8PathBuf>,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more; twice: everything
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Global options")]
+    pub verbose: u8,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, help_heading = "Global options")]
+    pub color: ColorWhen,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Start profilers on the hosts, run the test, stop them, bring the results back
+    Run(Box<Run>),
+    /// Start profilers and leave them running; print the run's id
+    Start(Box<Start>),
+    /// Show runs, hosts, profilers, states
+    Status(Status),
+    /// Stop the profilers of a started run; results stay on the hosts until `report`
+    Stop(OneRun),
+    /// Stop a started run if need be, bring its results back and clean the hosts
+    Report(OneRun),
+    /// Say what would work on which host, and why not
+    Check(Check),
+    /// List profilers, or show one's parameters and commands
+    Profilers(Profilers),
+    /// Look at plugins
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Work with job files
+    #[command(subcommand)]
+    Job(Job),
+    /// Work with manifests of runs
+    #[command(subcommand)]
+    Manifest(Manifest),
+}
+
+/// Which hosts and profilers; what is given here replaces what the job file says.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// A job file (job.yaml)
+    #[arg(value_name = "JOB")]
+    pub job: Option<Utf8PathBuf>,
+    /// Hosts: [user@]host[:port], comma-separated, ranges such as web[01-16], IPv6 in brackets, `local` for this
+    /// machine (repeatable) [default: local]
+    #[arg(short = 'w', long, value_name = "HOSTS")]
+    pub hosts: Vec<String>,
+    /// Hosts to leave out, of the same form (repeatable)
+    #[arg(short = 'x', long, value_name = "HOSTS")]
+    pub exclude: Vec<String>,
+    /// A file of hosts, one a line, # for comments (repeatable)
+    #[arg(short = 'H', long, value_name = "FILE")]
+    pub hosts_file: Vec<Utf8PathBuf>,
+    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
+    /// [default: light]
+    #[arg(short = 'p', long = "profiler", value_name = "PROFILER")]
+    pub profilers: Vec<ProfilerSpec>,
+    /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
+    #[arg(long, value_name = "FILE", help_heading = "SSH")]
+    pub ssh_config: Option<Utf8PathBuf>,
+    /// Trust the key that an unknown host shows, and remember it; changed keys are still refused
+    #[arg(long, conflicts_with = "insecure_host_keys", help_heading = "SSH")]
+    pub accept_new_host_keys: bool,
+    /// Take any host key: whoever can answer in a host's place gets what is sent to it
+    #[arg(long, help_heading = "SSH")]
+    pub insecure_host_keys: bool,
+    /// How many hosts to connect to at the same time [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub forks: Option<u32>,
+    /// Directory on the hosts under which clients are installed [default: /tmp/profilers]
+    #[arg(long, value_name = "DIR")]
+    pub tmpdir: Option<String>,
+}
+
+/// How a run is done and kept.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// The run's own directory, which must not exist
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<Utf8PathBuf>,
+    /// Directory that takes the run's directory, named by its id [default: autoprof-runs]
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub results: Option<Utf8PathBuf>,
+    /// A name, part of the run's id
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Which hosts must be whole for the run to succeed: all, any, or N% [default: all]
+    #[arg(long, value_name = "SHARE")]
+    pub require: Option<Require>,
+    /// Leave the clients' directories on the hosts
+    #[arg(long)]
+    pub keep: bool,
+    /// How long clients go on at all [default: 24h in run, 1h in start]
+    #[arg(long, value_name = "TIME")]
+    pub max_duration: Option<Span>,
+    /// Print the exact commands that would run on each host, and run none of them
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub options: RunOptions,
+    /// Collect for this long instead of running a command; without either, until Ctrl-C
+    #[arg(short, long, value_name = "TIME", conflicts_with = "test")]
+    pub duration: Option<Span>,
+    /// How long clients go on without hearing from this process [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    pub lease: Option<Span>,
+    /// End the test after this long (exit status 124)
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// The test: a command and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub test: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub options: RunOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// A run: its directory, its id or a unique beginning of it; none: all runs
+    pub run: Option<String>,
+    /// Directory of runs
+    #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
+    pub results: Utf8PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OneRun {
+    /// The run: its directory, its id or a unique beginning of it
+    pub run: String,
+    /// Directory of runs
+    #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
+    pub results: Utf8PathBuf,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Profilers {
+    /// The profiler to show
+    pub name: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// List plugins: name, kind, version, file, state; runs no code of theirs
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Print the JSON Schema of job files
+    Schema,
+    /// Read a job file and say what is wrong with it; touches no host
+    Check {
+        /// The job file
+        file: Utf8PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Manifest {
+    /// Print the JSON Schema of manifests
+    Schema,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_job_and_a_command_are_told_apart() {
+        let parse = |args: &[&str]| match Cli::try_parse_from(args).unwrap().command {
+            Subcommands::Run(run) => (run.options.targets.job.map(String::from), run.test),
+            _ => panic!("not run"),
+        };
+        assert_eq!(parse(&["autoprof", "run", "job.yaml"]), (Some("job.yaml".into()), vec![]));
+        assert_eq!(parse(&["autoprof", "run", "--", "sleep", "5"]), (None, vec!["sleep".into(), "5".into()]));
+        assert_eq!(parse(&["autoprof", "run", "j", "--", "-x"]), (Some("j".into()), vec!["-x".into()]));
+    }
+}

@@ -1,0 +1,78 @@
+//! `autoprof check`, and the survey behind `--dry-run`.
+use std::{io::IsTerminal, sync::Arc};
+
+use autoprof_core::{
+    Host,
+    event::RunEventKind,
+    job::{JobFile, Require},
+    manifest::{HostStep, Manifest, ProfilerState},
+    profilers::Profilers,
+    run::Recorder,
+};
+use autoprof_report::summary::{Paint, summary};
+
+use crate::{
+    cli::{Check, Global, Targets},
+    command::run::runtime,
+    exit::Failure,
+    paint, print,
+    wire::{self, Asked, Life},
+};
+
+/// Says what would work on which host, and why not.
+pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
+    let job = wire::read_job(check.targets.job.as_deref())?;
+    let asked = wire::asked(global, &check.targets, &job)?;
+    let survey = survey(global, &check.targets, &job, asked)?;
+    if check.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
+    } else {
+        print(&verdicts(&survey, paint(global, std::io::stdout().is_terminal())));
+    }
+    Ok(u8::from(!all_can_run(&survey)))
+}
+
+/// Connects to the hosts, finds out what would run there, and leaves nothing behind.
+pub fn survey(global: &Global, targets: &Targets, job: &JobFile, asked: Asked) -> Result<Manifest, Failure> {
+    let settings = wire::settings(targets, job, false, None, Life::Attached { lease: None });
+    let scratch = tempfile::Builder::new().prefix("autoprof-check-").tempdir()?;
+    let directory = camino::Utf8PathBuf::from_path_buf(scratch.path().to_owned())
+        .map_err(|path| Failure::usage(format!("{} is not UTF-8", path.display())))?;
+    let created = RunEventKind::Created {
+        id: "check".into(),
+        autoprof: env!("CARGO_PKG_VERSION").into(),
+        controller: String::new(),
+        require: Require::All,
+        test: None,
+        hosts: asked.hosts.clone(),
+        settings: settings.clone(),
+    };
+    let recorder = Arc::new(Recorder::create(directory, created, Vec::new())?);
+    let store = Arc::new(wire::store(global));
+    let mut profilers = Profilers::new(asked.set, asked.registry, Arc::clone(&recorder), store, settings);
+    runtime()?.block_on(visit(&mut profilers, &asked.hosts));
+    Ok(recorder.manifest())
+}
+
+async fn visit(profilers: &mut Profilers, hosts: &[Host]) {
+    profilers.survey(hosts).await;
+    profilers.abort().await;
+}
+
+/// Whether every profiler that was named, and every host, would work.
+pub fn all_can_run(survey: &Manifest) -> bool {
+    survey
+        .hosts
+        .values()
+        .all(|host| host.step != HostStep::Failed && host.profilers.values().all(|p| p.state != ProfilerState::Failed))
+}
+
+fn verdicts(survey: &Manifest, paint: Paint) -> String {
+    let mut shown = survey.clone();
+    for host in shown.hosts.values_mut() {
+        for profiler in host.profilers.values_mut().filter(|p| p.state == ProfilerState::Pending) {
+            profiler.state = ProfilerState::Ok;
+        }
+    }
+    summary(&shown, paint)
+}

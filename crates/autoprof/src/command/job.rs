@@ -1,0 +1,44 @@
+//! `autoprof job` and `autoprof manifest`: formats, for people and editors.
+use autoprof_core::{job::JobFile, manifest::Manifest};
+
+use crate::{
+    cli::{Global, Job, Targets},
+    exit::Failure,
+    print, wire,
+};
+
+/// Works with job files.
+pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
+    match job {
+        Job::Schema => print(&pretty(&JobFile::schema())),
+        Job::Check { file } => {
+            let read = wire::read_job(Some(file))?;
+            let targets = Targets {
+                job: Some(file.clone()),
+                hosts: Vec::new(),
+                exclude: Vec::new(),
+                hosts_file: Vec::new(),
+                profilers: Vec::new(),
+                ssh_config: None,
+                accept_new_host_keys: false,
+                insecure_host_keys: false,
+                forks: None,
+                tmpdir: None,
+            };
+            let asked = wire::asked(global, &targets, &read)?;
+            let names = asked.set.names().join(", ");
+            print(&format!("{file}: {} hosts, profilers {names}\n", asked.hosts.len()));
+        }
+    }
+    Ok(0)
+}
+
+/// Prints the JSON Schema of manifests.
+pub fn manifest_schema() -> Result<u8, Failure> {
+    print(&pretty(&Manifest::json_schema()));
+    Ok(0)
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}

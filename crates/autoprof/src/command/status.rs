@@ -1,0 +1,131 @@
+//! `autoprof status`, `stop` and `report`: runs that another process began.
+use std::sync::Arc;
+
+use autoprof_core::{
+    conduct,
+    manifest::Manifest,
+    run::{self, RunError},
+};
+use autoprof_report::{size::bytes, summary::summary};
+use camino::Utf8Path;
+
+use crate::{
+    cli::{Global, OneRun, Status},
+    command::run::{conclude, runtime},
+    exit::{self, Failure},
+    interrupt, paint, print,
+    screen::{Screen, TestStdout},
+    wire,
+};
+
+/// Shows one run, or a line for each.
+pub fn status(global: &Global, status: &Status) -> Result<u8, Failure> {
+    let paint = paint(global, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    if let Some(wanted) = &status.run {
+        let directory = run::find(wanted, &status.results)?;
+        let manifest = run::read(&directory)?;
+        if status.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&manifest).unwrap_or_default()));
+        } else {
+            print(&format!("{}\n{}", headline(&manifest), summary(&manifest, paint)));
+        }
+        return Ok(0);
+    }
+    let manifests = run::list(&status.results).into_iter().filter_map(|id| run::read(&status.results.join(id)).ok());
+    if status.json {
+        let all: Vec<Manifest> = manifests.collect();
+        print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+    } else {
+        manifests.for_each(|m| print(&format!("{}\n", headline(&m))));
+    }
+    Ok(0)
+}
+
+/// A run in one line: id, phase, how long, hosts, profilers, bytes.
+fn headline(manifest: &Manifest) -> String {
+    let mut profilers: Vec<&str> =
+        manifest.hosts.values().flat_map(|h| h.profilers.keys().map(String::as_str)).collect();
+    profilers.sort_unstable();
+    profilers.dedup();
+    let total: u64 = manifest.hosts.values().map(autoprof_core::manifest::HostRecord::bytes).sum();
+    let whole = manifest.whole_hosts();
+    let age = autoprof_core::duration::Span(elapsed(manifest));
+    let hosts = manifest.hosts.len();
+    format!(
+        "{}  {}  {age}  {whole} of {hosts} hosts ok  {}  {}",
+        manifest.id,
+        manifest.phase.word(),
+        profilers.join(","),
+        bytes(total)
+    )
+}
+
+/// How long the run has gone on, or how long its profilers collected when it is over.
+fn elapsed(manifest: &Manifest) -> std::time::Duration {
+    let ended = manifest.hosts.values().flat_map(|h| h.profilers.values()).filter_map(|p| p.ended).map(|i| i.utc).max();
+    let until = match manifest.phase {
+        run_phase if run_phase < autoprof_core::manifest::RunPhase::Stopped => None,
+        _ => ended,
+    };
+    let until = until.unwrap_or_else(autoprof_core::now);
+    let span = until.duration_since(manifest.created);
+    std::time::Duration::from_secs(u64::try_from(span.as_secs()).unwrap_or(0))
+}
+
+/// Stops the profilers of a run.
+pub fn stop(global: &Global, one: &OneRun) -> Result<u8, Failure> {
+    go_on(global, one, false)
+}
+
+/// Brings the results of a run back.
+pub fn report(global: &Global, one: &OneRun) -> Result<u8, Failure> {
+    go_on(global, one, true)
+}
+
+fn go_on(global: &Global, one: &OneRun, report: bool) -> Result<u8, Failure> {
+    let directory = run::find(&one.run, &one.results)?;
+    let manifest = run::read(&directory)?;
+    let registry = Arc::new(registry_of(global, &manifest)?);
+    let runtime = runtime()?;
+    let _inside = runtime.enter();
+    let interrupts = interrupt::listen()?;
+    let screen = Arc::new(Screen::new(wire::say(global)));
+    let env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout);
+    let outcome = if report {
+        runtime.block_on(conduct::report(&directory, env))
+    } else {
+        runtime.block_on(conduct::stop(&directory, env))
+    };
+    screen.close();
+    let outcome = outcome.map_err(|e| with_owner(e, &directory))?;
+    conclude(global, &outcome, one.json);
+    Ok(exit::of_run(&outcome))
+}
+
+/// Names what to do about a run that another process conducts.
+fn with_owner(error: conduct::ConductError, directory: &Utf8Path) -> Failure {
+    match error {
+        conduct::ConductError::Run(RunError::Busy(_)) => Failure::Usage {
+            message: format!("{directory} is being conducted by an `autoprof run` that goes on"),
+            hint: Some("interrupt that process (Ctrl-C, or kill -INT): it stops, collects and reports".into()),
+        },
+        other => other.into(),
+    }
+}
+
+/// The plugins that a run was begun with.
+fn registry_of(global: &Global, manifest: &Manifest) -> Result<autoprof_core::Registry, Failure> {
+    let mut profilers: Vec<&str> = manifest
+        .hosts
+        .values()
+        .flat_map(|h| h.profilers.iter())
+        .filter(|(_, record)| record.invocation.is_some())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    profilers.sort_unstable();
+    profilers.dedup();
+    let mut transports: Vec<&str> = manifest.hosts.values().map(|h| h.host.transport.as_str()).collect();
+    transports.sort_unstable();
+    transports.dedup();
+    wire::registry(global, profilers, transports, &manifest.settings.signaler)
+}

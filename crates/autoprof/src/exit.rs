@@ -1,0 +1,155 @@
+//! Exit statuses, and errors as users see them: one place for both.
+use std::process::ExitCode;
+
+use autoprof_core::{
+    conduct::{ConductError, End, Outcome},
+    host::BadHost,
+    job::BadJob,
+    profilers::AddError,
+    run::RunError,
+};
+use autoprof_loader::LoadError;
+use camino::Utf8PathBuf;
+
+/// Profiling failed by what was required.
+pub const PROFILING_FAILED: u8 = 125;
+/// The command line or the job file cannot be used.
+pub const USAGE: u8 = 2;
+
+/// Something that ends the program with a message.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A job file that cannot be read.
+    #[error("cannot read {path}: {source}")]
+    JobFile {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// A job file with something wrong in it.
+    #[error("{path}: {source}")]
+    Job {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        source: BadJob,
+    },
+    /// A host that cannot be read.
+    #[error(transparent)]
+    Host(#[from] BadHost),
+    /// A profiler that cannot be had.
+    #[error(transparent)]
+    Profiler(#[from] AddError),
+    /// A test that cannot be run: a shell's status for that.
+    #[error("{status}")]
+    TestNotRun {
+        /// What happened.
+        status: String,
+        /// 126 or 127.
+        code: u8,
+    },
+    /// Anything else that is wrong with what was asked for.
+    #[error("{message}")]
+    Usage {
+        /// What.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A run that cannot be conducted.
+    #[error(transparent)]
+    Conduct(#[from] ConductError),
+    /// A run that cannot be found or read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Plugins that are not there, or cannot be loaded.
+    #[error(transparent)]
+    Plugins(#[from] LoadError),
+    /// Something of this machine's.
+    #[error("{0}")]
+    Local(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// A usage error.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
+    }
+
+    /// The exit status that stands for it.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
+            Self::TestNotRun { code, .. } => *code,
+            Self::Plugins(LoadError::NotProvided { .. }) => USAGE,
+            Self::Run(RunError::NotFound { .. } | RunError::Ambiguous { .. } | RunError::Exists(_))
+            | Self::Conduct(ConductError::Run(RunError::Exists(_)) | ConductError::Over(_)) => USAGE,
+            Self::Conduct(_) | Self::Run(_) | Self::Plugins(_) | Self::Local(_) => PROFILING_FAILED,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Profiler(e) => e.hint().map(str::to_owned),
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
+            Self::Run(RunError::NotFound { .. }) => Some("`autoprof status` lists the runs that are here".into()),
+            Self::Run(RunError::Exists(_)) | Self::Conduct(ConductError::Run(RunError::Exists(_))) => {
+                Some("name another directory with -o, or leave -o away".into())
+            }
+            Self::Plugins(LoadError::NotProvided { wanted, refused: None }) if wanted.kind == "profiler" => {
+                Some("`autoprof profilers` lists what there is".into())
+            }
+            Self::Plugins(_) => {
+                Some("`autoprof plugin list` shows where plugins were looked for, and what was wrong".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Prints the message and the hint, and gives the exit status.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("autoprof: {}", with_sources(self));
+        if let Some(hint) = self.hint() {
+            eprintln!("  hint: {hint}");
+        }
+        ExitCode::from(self.code())
+    }
+}
+
+/// A message with the causes that it does not name itself.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The exit status of a run: the test's own wherever there is one that says anything.
+pub fn of_run(outcome: &Outcome) -> u8 {
+    match &outcome.end {
+        End::GivenUp(by) | End::Interrupted(by) => of_signal(by),
+        End::NotStarted => PROFILING_FAILED,
+        End::Complete => match &outcome.test {
+            Some(test) if test.exit_code != 0 => test.exit_code,
+            _ if outcome.manifest.require_met == Some(false) => PROFILING_FAILED,
+            _ => 0,
+        },
+    }
+}
+
+/// The status by which shells name a signal.
+fn of_signal(name: &str) -> u8 {
+    match name {
+        "SIGHUP" => 129,
+        "SIGTERM" => 143,
+        _ => 130,
+    }
+}

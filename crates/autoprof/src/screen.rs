@@ -1,0 +1,291 @@
+//! What the person at the terminal sees while a run goes on: a line per host, or plain log lines.
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use autoprof_core::{
+    event::{HostEvent, RunEvent, RunEventKind},
+    manifest::{HostRecord, HostStep, Manifest, RunPhase},
+    protocol::EventKind,
+    registry::Prompter,
+    run::Observer,
+    test::TestOutput,
+};
+use autoprof_report::size::bytes;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a live line is drawn anew, so that its clock goes on.
+const TICK: Duration = Duration::from_millis(250);
+/// Lines that are left for other things on a terminal.
+const OTHER_LINES: usize = 8;
+
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::hidden()))
+}
+
+/// Prints one line to standard error, above what is drawn there.
+pub fn line(text: &str) {
+    bars().suspend(|| eprintln!("autoprof: {text}"));
+}
+
+/// Where log lines go: to standard error, above what is drawn there.
+pub fn log_writer() -> LogLine {
+    LogLine
+}
+
+/// Writes log lines.
+#[derive(Debug)]
+pub struct LogLine;
+
+impl Write for LogLine {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        bars().suspend(|| io::stderr().write_all(text)).map(|()| text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Say {
+    /// What went wrong.
+    Errors,
+    /// The phases of the run.
+    Phases,
+    /// The steps of every host.
+    Steps,
+}
+
+/// Shows a run as it goes on.
+#[derive(Debug)]
+pub struct Screen {
+    say: Say,
+    live: Mutex<Option<Live>>,
+}
+
+#[derive(Debug)]
+struct Live {
+    hosts: BTreeMap<String, ProgressBar>,
+    summary: ProgressBar,
+}
+
+impl Screen {
+    /// A screen that draws live lines when standard error is a terminal.
+    pub fn new(say: Say) -> Self {
+        let live = say >= Say::Phases && io::stderr().is_terminal();
+        if live {
+            bars().set_draw_target(ProgressDrawTarget::stderr());
+        }
+        let live = live.then(|| Live { hosts: BTreeMap::new(), summary: bar() });
+        Self { say, live: Mutex::new(live) }
+    }
+
+    /// Whether live lines are drawn.
+    pub fn is_live(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Takes the live lines away.
+    pub fn close(&self) {
+        if let Some(live) = self.lock().take() {
+            live.hosts.values().for_each(ProgressBar::finish_and_clear);
+            live.summary.finish_and_clear();
+            let _ = bars().clear();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, level: Say, text: &str) {
+        if level <= self.say {
+            line(text);
+        }
+    }
+
+    fn draw(&self, event: &RunEvent, manifest: &Manifest) {
+        let mut live = self.lock();
+        let Some(live) = live.as_mut() else { return };
+        let rows = terminal_rows().saturating_sub(OTHER_LINES).max(1);
+        if manifest.hosts.len() <= rows
+            && let RunEventKind::Host { host, .. } = &event.kind
+            && let Some(record) = manifest.hosts.get(host)
+        {
+            let width = manifest.hosts.keys().map(String::len).max().unwrap_or(0);
+            let bar = live.hosts.entry(host.clone()).or_insert_with(bar);
+            bar.set_message(format!("{host:width$}  {}", host_line(record)));
+        }
+        live.summary.set_message(summary_line(manifest));
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = bars().add(ProgressBar::new_spinner());
+    if let Ok(style) = ProgressStyle::with_template("{elapsed:>5} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn terminal_rows() -> usize {
+    usize::from(console::Term::stderr().size().0)
+}
+
+fn host_line(record: &HostRecord) -> String {
+    let step = record.step.word();
+    match record.bytes() {
+        0 => step.to_owned(),
+        n => format!("{step}  {}", bytes(n)),
+    }
+}
+
+fn summary_line(manifest: &Manifest) -> String {
+    let at = |step: HostStep| manifest.hosts.values().filter(|h| h.step == step).count();
+    let steps = [
+        HostStep::Waiting,
+        HostStep::Connecting,
+        HostStep::Installing,
+        HostStep::Ready,
+        HostStep::Collecting,
+        HostStep::Stopped,
+        HostStep::Reported,
+        HostStep::Collected,
+        HostStep::Cleaned,
+        HostStep::Failed,
+    ];
+    let counts = steps.into_iter().filter_map(|step| match at(step) {
+        0 => None,
+        n => Some(format!("{n} {}", step.word())),
+    });
+    let total: u64 = manifest.hosts.values().map(HostRecord::bytes).sum();
+    format!("{}: {}  {}", manifest.phase.word(), counts.collect::<Vec<_>>().join(", "), bytes(total))
+}
+
+impl Observer for Screen {
+    fn event(&self, event: &RunEvent, manifest: &Manifest) {
+        match &event.kind {
+            RunEventKind::Phase { phase } => self.say(Say::Phases, &phase_text(*phase, manifest)),
+            RunEventKind::TestEnded { status, .. } => self.say(Say::Phases, &format!("the test ended: {status}")),
+            RunEventKind::Host { host, event } => match event {
+                HostEvent::Failed { error } => {
+                    self.say(Say::Errors, &format!("{host}: {}: {}", error.step, error.message));
+                    if let Some(hint) = &error.hint {
+                        self.say(Say::Errors, &format!("  hint: {hint}"));
+                    }
+                }
+                HostEvent::Refused { profiler, reason, .. } => {
+                    self.say(Say::Errors, &format!("{host}: {profiler} cannot run: {reason}"));
+                }
+                HostEvent::Client { event } => {
+                    if let Some(text) = client_text(&event.kind) {
+                        self.say(Say::Steps, &format!("{host}: {text}"));
+                    }
+                }
+                HostEvent::Skipped { profiler, reason, .. } => {
+                    self.say(Say::Steps, &format!("{host}: {profiler} skipped: {reason}"));
+                }
+                HostEvent::Collected { files, .. } => {
+                    let total: u64 = files.iter().map(|f| f.bytes).sum();
+                    self.say(Say::Steps, &format!("{host}: {} files, {}", files.len(), bytes(total)));
+                }
+                HostEvent::Connecting => self.say(Say::Steps, &format!("{host}: connecting")),
+                HostEvent::Cleaned => self.say(Say::Steps, &format!("{host}: cleaned")),
+                _ => {}
+            },
+            _ => {}
+        }
+        self.draw(event, manifest);
+    }
+}
+
+fn phase_text(phase: RunPhase, manifest: &Manifest) -> String {
+    let hosts = match manifest.hosts.len() {
+        1 => "1 host".to_owned(),
+        n => format!("{n} hosts"),
+    };
+    match phase {
+        RunPhase::Running => {
+            let skew = manifest.skew_s.map(|s| format!(", begun within {:.0} ms", s * 1e3)).unwrap_or_default();
+            format!("profiling {hosts}{skew}")
+        }
+        RunPhase::Collecting => format!("collecting from {hosts}"),
+        RunPhase::Preparing | RunPhase::Stopped | RunPhase::Finished => phase.word().to_owned(),
+    }
+}
+
+fn client_text(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::Began { profiler, .. } => Some(format!("{profiler} collects")),
+        EventKind::Ended(ended) => {
+            let reason = ended.reason.as_ref().map(|r| format!(": {}", autoprof_core::text::one_line(r)));
+            Some(format!("{} ended{}", ended.profiler, reason.unwrap_or_default()))
+        }
+        EventKind::LimitReached { limit } => Some(format!("the client's {limit} was reached")),
+        _ => None,
+    }
+}
+
+/// Where a test's standard output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestStdout {
+    /// To this program's standard output.
+    Stdout,
+    /// To this program's standard error, when its standard output has another use.
+    Stderr,
+}
+
+/// Passes a test's output through untouched, with live lines kept out of its way.
+#[derive(Debug)]
+pub struct TestStreams {
+    stdout: TestStdout,
+}
+
+impl TestStreams {
+    /// Streams whose standard output goes there.
+    pub fn new(stdout: TestStdout) -> Self {
+        Self { stdout }
+    }
+}
+
+impl TestOutput for TestStreams {
+    fn stdout(&self, text: &[u8]) {
+        match self.stdout {
+            TestStdout::Stdout => pass(io::stdout(), text),
+            TestStdout::Stderr => pass(io::stderr(), text),
+        }
+    }
+
+    fn stderr(&self, text: &[u8]) {
+        pass(io::stderr(), text);
+    }
+}
+
+fn pass(mut to: impl Write + IsTerminal, text: &[u8]) {
+    let mut write = || {
+        // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
+        let _ = to.write_all(text).and_then(|()| to.flush());
+    };
+    bars().suspend(&mut write);
+    if to.is_terminal() && !bars().is_hidden() && text.last() != Some(&b'\n') {
+        // A live line would be drawn over the beginning of the test's own line.
+        bars().set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
+/// Asks for secrets at the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal;
+
+impl Prompter for Terminal {
+    fn secret(&self, text: &str) -> Option<String> {
+        bars().suspend(|| rpassword::prompt_password(format!("{text}: ")).ok())
+    }
+}

@@ -1,0 +1,278 @@
+//! Puts together what a run works with: plugins, client programs, settings from flags and job file.
+use std::sync::Arc;
+
+use autoprof_core::{
+    Host, Registry,
+    args::ProfilerSpec,
+    conduct::{Environment, Interrupts, Plan, Work},
+    duration::Span,
+    host,
+    job::{HostKeys, JobFile, JobHost},
+    manifest::RunSettings,
+    profilers::ProfilerSet,
+    protocol,
+    run::{DEFAULT_RESULTS, Place},
+    store::ClientStore,
+    test::Test,
+};
+use autoprof_loader::{Plugins, Trust};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::{
+    cli::{Global, RunOptions, Targets},
+    exit::Failure,
+    screen::{Say, Screen, Terminal, TestStdout, TestStreams},
+};
+
+/// How many hosts are connected to at the same time. At 1,000 hosts on two cores 64 at a time took 11 s where all at
+/// once took 17 s (docs/performance.md says how that was measured).
+const FORKS: u32 = 64;
+/// How long a client of `run` goes on without its controller.
+const RUN_LEASE: Span = Span::seconds(5 * 60);
+/// How long clients go on at all.
+const RUN_MAX: Span = Span::seconds(24 * 3600);
+const START_MAX: Span = Span::seconds(3600);
+
+/// The job file that was named, or an empty job.
+pub fn read_job(path: Option<&Utf8Path>) -> Result<JobFile, Failure> {
+    let Some(path) = path else { return Ok(JobFile::default()) };
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.to_owned(), source })?;
+    JobFile::parse(&text).map_err(|source| Failure::Job { path: path.to_owned(), source })
+}
+
+/// The plugins that are there; none of their code has run.
+pub fn plugins(global: &Global) -> Plugins {
+    let trust = if global.allow_untrusted_plugins { Trust::Any } else { Trust::Owned };
+    Plugins::scan(&global.plugin_dir, trust)
+}
+
+/// Loads the plugins that a run on these hosts needs.
+pub fn registry<'a>(
+    global: &Global,
+    profilers: impl IntoIterator<Item = &'a str>,
+    transports: impl IntoIterator<Item = &'a str>,
+    signaler: &str,
+) -> Result<Registry, Failure> {
+    let plugins = plugins(global);
+    let mut registry = Registry::new(Arc::new(Terminal));
+    let wanted: Vec<String> = profilers
+        .into_iter()
+        .map(|name| format!("profiler:{name}"))
+        .chain(transports.into_iter().map(|name| format!("transport:{name}")))
+        .chain([format!("signaler:{signaler}")])
+        .collect();
+    plugins.load(wanted.iter().map(String::as_str), &mut registry)?;
+    Ok(registry)
+}
+
+/// Client programs, in the order in which they are looked for.
+pub fn store(global: &Global) -> ClientStore {
+    let mut directories = global.client_dir.clone();
+    if let Ok(dirs) = std::env::var("AUTOPROF_CLIENT_DIR") {
+        directories.extend(dirs.split(':').filter(|d| !d.is_empty()).map(Utf8PathBuf::from));
+    }
+    if let Ok(exe) = std::env::current_exe()
+        && let Some(bin) = Utf8Path::from_path(&exe).and_then(Utf8Path::parent)
+    {
+        directories.push(bin.join("../lib/autoprof/clients"));
+    }
+    directories.extend(["/usr/local/lib/autoprof/clients", "/usr/lib/autoprof/clients"].map(Utf8PathBuf::from));
+    ClientStore::new(directories)
+}
+
+/// Hosts and profilers that were asked for, checked.
+pub struct Asked {
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// The profilers.
+    pub set: ProfilerSet,
+    /// What they are made of.
+    pub registry: Arc<Registry>,
+}
+
+/// Reads hosts and profilers from flags and job, loads what they need and checks every argument; touches no host.
+pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked, Failure> {
+    let hosts = hosts(targets, job)?;
+    let specs: Vec<ProfilerSpec> = if !targets.profilers.is_empty() {
+        targets.profilers.clone()
+    } else if !job.profilers.is_empty() {
+        job.profilers.iter().map(|p| p.0.clone()).collect()
+    } else {
+        vec![ProfilerSpec { name: "light".into(), args: autoprof_core::Args::new() }]
+    };
+    let own = hosts.iter().filter_map(|h| h.own_profilers.as_ref()).flatten();
+    let mut names: Vec<&str> = Vec::new();
+    for spec in specs.iter().chain(own) {
+        match autoprof_core::job::preset(&spec.name) {
+            Some(members) => names.extend(members),
+            None => names.push(&spec.name),
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    let mut transports: Vec<&str> = hosts.iter().map(|h| h.host.transport.as_str()).collect();
+    transports.sort_unstable();
+    transports.dedup();
+    let registry = Arc::new(registry(global, names, transports, signaler(job))?);
+    let mut set = ProfilerSet::new();
+    set.request(&registry, &specs)?;
+    for host in &hosts {
+        if let Some(own) = &host.own_profilers {
+            set.request_for(&registry, &host.host.name, own)?;
+        }
+    }
+    Ok(Asked { hosts: hosts.into_iter().map(|h| h.host).collect(), set, registry })
+}
+
+fn signaler(job: &JobFile) -> &str {
+    job.signaler.as_deref().unwrap_or("marker")
+}
+
+fn hosts(targets: &Targets, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
+    let named = |host: Host| JobHost { host, own_profilers: None };
+    let mut hosts: Vec<JobHost> = Vec::new();
+    for list in &targets.hosts {
+        for name in host::expand(list)? {
+            hosts.push(named(name.parse()?));
+        }
+    }
+    for path in &targets.hosts_file {
+        let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.clone(), source })?;
+        let read = host::read_hosts_file(&text).map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+        hosts.extend(read.into_iter().map(named));
+    }
+    let on_command_line = !targets.hosts.is_empty() || !targets.hosts_file.is_empty();
+    if !on_command_line {
+        for entry in &job.hosts {
+            hosts.extend(entry.hosts()?);
+        }
+    }
+    if hosts.is_empty() && !on_command_line {
+        hosts.push(named(Host::local()));
+    }
+    let mut excluded = Vec::new();
+    for list in &targets.exclude {
+        for name in host::expand(list)? {
+            excluded.push(name.parse::<Host>()?.name);
+        }
+    }
+    hosts.retain(|h| !excluded.contains(&h.host.name));
+    if hosts.is_empty() {
+        return Err(Failure::usage("no host is left"));
+    }
+    for (nth, host) in hosts.iter().enumerate() {
+        if hosts[..nth].iter().any(|other| other.host.name == host.host.name) {
+            return Err(Failure::usage(format!("host {} is given twice", host.host.name)));
+        }
+    }
+    hosts.iter_mut().for_each(|host| ssh_options(&mut host.host, targets, job));
+    Ok(hosts)
+}
+
+/// Hands the settings of SSH to the transport, where the host does not have its own.
+fn ssh_options(host: &mut Host, targets: &Targets, job: &JobFile) {
+    if host.transport != "ssh" {
+        return;
+    }
+    let config = targets.ssh_config.as_ref().map(ToString::to_string).or_else(|| job.ssh.config.clone());
+    let keys = match (targets.insecure_host_keys, targets.accept_new_host_keys) {
+        (true, _) => Some(HostKeys::Insecure),
+        (_, true) => Some(HostKeys::AcceptNew),
+        _ => job.ssh.host_keys,
+    };
+    let keys = keys.map(|k| k.word().to_owned());
+    for (name, value) in [("ssh_config", config), ("host_keys", keys)] {
+        if let Some(value) = value {
+            host.options.entry(name.to_owned()).or_insert(value);
+        }
+    }
+}
+
+/// Whether a run ends with this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// The run ends with this process.
+    Attached {
+        /// How long clients go on without it.
+        lease: Option<Span>,
+    },
+    /// The run goes on when this process ends.
+    Detached,
+}
+
+/// The settings of a run.
+pub fn settings(targets: &Targets, job: &JobFile, keep: bool, max: Option<Span>, life: Life) -> RunSettings {
+    let (lease, default_max) = match life {
+        Life::Attached { lease } => (lease.or(job.limits.lease).or(Some(RUN_LEASE)), RUN_MAX),
+        Life::Detached => (job.limits.lease, START_MAX),
+    };
+    RunSettings {
+        signaler: signaler(job).to_owned(),
+        tmpdir: targets
+            .tmpdir
+            .clone()
+            .or_else(|| job.tmpdir.clone())
+            .unwrap_or_else(|| protocol::DEFAULT_TMPDIR.to_owned()),
+        keep: keep || job.keep,
+        forks: targets.forks.or(job.forks).unwrap_or(FORKS).max(1),
+        lease_ms: lease.map(Span::as_millis),
+        max_duration_ms: max.or(job.limits.max_duration).unwrap_or(default_max).as_millis(),
+        timeouts: job.timeouts.clone(),
+    }
+}
+
+/// What is to be done, from flags and job.
+pub fn plan(asked: Asked, options: &RunOptions, job: &JobFile, work: Work, life: Life) -> Plan {
+    let place = match (&options.output, &options.results, &job.results) {
+        (Some(exact), ..) => Place::At(exact.clone()),
+        (None, Some(below), _) | (None, None, Some(below)) => Place::Below(below.clone()),
+        (None, None, None) => Place::Below(DEFAULT_RESULTS.into()),
+    };
+    Plan {
+        name: options.name.clone().or_else(|| job.name.clone()),
+        place,
+        hosts: asked.hosts,
+        profilers: asked.set,
+        work,
+        require: options.require.unwrap_or(job.require),
+        settings: settings(&options.targets, job, options.keep, options.max_duration, life),
+    }
+}
+
+/// The test that was asked for, if one was.
+pub fn test(command: &[String], timeout: Option<Span>, job: &JobFile) -> Option<Test> {
+    let mut test = match (command, &job.test) {
+        ([], None) => return None,
+        ([], Some(spec)) => Test::from(spec.clone()),
+        (argv, _) => Test { argv: argv.to_vec(), directory: None, env: Default::default(), timeout: None },
+    };
+    test.timeout = timeout.or(test.timeout);
+    Some(test)
+}
+
+/// What a run works with.
+pub fn environment(
+    global: &Global,
+    registry: Arc<Registry>,
+    interrupts: Interrupts,
+    screen: &Arc<Screen>,
+    stdout: TestStdout,
+) -> Environment {
+    Environment {
+        registry,
+        store: Arc::new(store(global)),
+        observers: vec![Arc::clone(screen) as _],
+        interrupts,
+        output: Arc::new(TestStreams::new(stdout)),
+        live: screen.is_live(),
+    }
+}
+
+/// How much is said.
+pub fn say(global: &Global) -> Say {
+    match (global.quiet, global.verbose) {
+        (true, _) => Say::Errors,
+        (false, 0) => Say::Phases,
+        (false, _) => Say::Steps,
+    }
+}

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Lays out a built tree: bin/autoprof, lib/autoprof/plugins/*.so, lib/autoprof/clients/ARCH/autoprof-client.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+build=${1:?usage: scripts/install.sh debug|release PREFIX}
+prefix=${2:?usage: scripts/install.sh debug|release PREFIX}
+
+install -d -m 755 "$prefix/bin" "$prefix/lib/autoprof/plugins" "$prefix/lib/autoprof/clients"
+install -m 755 "target/$build/autoprof" "$prefix/bin/autoprof"
+for crate in plugins/*/; do
+    library="libautoprof_$(basename "$crate" | tr - _).so"
+    # Beside it first, then in its place: a program that has the old one loaded keeps it.
+    install -m 755 "target/$build/$library" "$prefix/lib/autoprof/plugins/.$library"
+    mv "$prefix/lib/autoprof/plugins/.$library" "$prefix/lib/autoprof/plugins/$library"
+done
+for client in target/clients/*/autoprof-client; do
+    arch=$(basename "$(dirname "$client")")
+    install -d -m 755 "$prefix/lib/autoprof/clients/$arch"
+    install -m 755 "$client" "$prefix/lib/autoprof/clients/$arch/autoprof-client"
+done

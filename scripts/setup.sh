@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs the programs that the tests and lints use, through the system's package manager. As a user other than
+# root it says what to run instead.
+set -euo pipefail
+
+wanted=(sshd:openssh-server ssh:openssh-client vmstat:procps mpstat:sysstat perf:perf shellcheck:shellcheck cc:gcc)
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+missing=()
+for pair in "${wanted[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+if [ "${#missing[@]}" -eq 0 ]; then
+    exit 0
+fi
+
+# What the packages are called elsewhere than in most places.
+name() {
+    case "$1:$2" in
+        apt-get:perf) echo linux-perf ;;
+        dnf:openssh-client | zypper:openssh-client) echo openssh-clients ;;
+        dnf:procps) echo procps-ng ;;
+        dnf:shellcheck | zypper:shellcheck) echo ShellCheck ;;
+        pacman:openssh-server | pacman:openssh-client | zypper:openssh-server) echo openssh ;;
+        pacman:procps) echo procps-ng ;;
+        *) echo "$2" ;;
+    esac
+}
+
+install=()
+for manager in apt-get dnf zypper pacman; do
+    if command -v "$manager" >/dev/null; then
+        case "$manager" in
+            apt-get) install=(apt-get install -y --no-install-recommends) ;;
+            pacman) install=(pacman -S --noconfirm --needed) ;;
+            *) install=("$manager" install -y) ;;
+        esac
+        break
+    fi
+done
+if [ "${#install[@]}" -eq 0 ]; then
+    echo "setup: no package manager that is known here; install by hand: ${missing[*]}" >&2
+    exit 1
+fi
+
+packages=()
+for package in "${missing[@]}"; do
+    packages+=("$(name "${install[0]}" "$package")")
+done
+if [ "$(id -u)" -ne 0 ]; then
+    echo "setup: the tests need programs that are not here. Run:" >&2
+    echo "    sudo ${install[*]} ${packages[*]}" >&2
+    exit 1
+fi
+echo "setup: installing ${packages[*]}" >&2
+if [ "${install[0]}" = apt-get ]; then
+    apt-get update -q >/dev/null
+    export DEBIAN_FRONTEND=noninteractive
+fi
+"${install[@]}" "${packages[@]}" >/dev/null

@@ -1,0 +1,184 @@
+//! The client by itself: markers typed by a person, early and stale ones, no wake-ups while it waits.
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use autoprof_protocol::{ControlFile, Event, EventKind, Invocation, Limits, ProfilerEntry, Start};
+use camino::Utf8PathBuf;
+
+use crate::support::Scratch;
+
+/// A client in a directory of its own, and the line to it.
+struct Client {
+    dir: Utf8PathBuf,
+    program: Utf8PathBuf,
+    attached: Child,
+    events: BufReader<std::process::ChildStdout>,
+    _scratch: Scratch,
+}
+
+impl Client {
+    /// Launches a client that runs `sleep`; `before` sees its directory first.
+    fn launch(before: impl FnOnce(&Utf8PathBuf)) -> Self {
+        let scratch = Scratch::new();
+        let dir = scratch.path("autoprof-test");
+        fs::create_dir(&dir).unwrap();
+        let program = lab::stage().join("lib/autoprof/clients").join(std::env::consts::ARCH).join("autoprof-client");
+        before(&dir);
+        let start = Start { argv: vec!["sleep".into(), "600".into()], ..Start::default() };
+        let control = ControlFile {
+            version: autoprof_protocol::PROTOCOL_VERSION,
+            run: "r".into(),
+            host: "h".into(),
+            profilers: vec![ProfilerEntry {
+                name: "sleeper".into(),
+                invocation: Invocation { start: Some(start), ..Invocation::default() },
+            }],
+            limits: Limits { lease_ms: None, max_duration_ms: 600_000 },
+        };
+        let file = scratch.write("control", &serde_json::to_string(&control).unwrap());
+        let launched =
+            Command::new(&program).args(["launch", dir.as_str()]).stdin(fs::File::open(file).unwrap()).status();
+        assert!(launched.unwrap().success());
+        let mut attached = Command::new(&program)
+            .args(["attach", dir.as_str()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let events = BufReader::new(attached.stdout.take().unwrap());
+        Self { dir, program, attached, events, _scratch: scratch }
+    }
+
+    /// Reads events until one of them is what is waited for.
+    fn expect(&mut self, what: impl Fn(&EventKind) -> bool) -> Event {
+        loop {
+            let mut line = String::new();
+            assert!(self.events.read_line(&mut line).unwrap() > 0, "the client ended");
+            let event: Event = serde_json::from_str(&line).unwrap();
+            if what(&event.kind) {
+                return event;
+            }
+        }
+    }
+
+    fn type_marker(&self, name: &str, content: &str) {
+        let line = format!("echo '{content}' > {}/profiler.{name}", self.dir);
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
+    }
+
+    /// Runs through all steps by markers that a person types.
+    fn finish(mut self) {
+        self.type_marker("stop", "A");
+        self.expect(|e| matches!(e, EventKind::Stopped));
+        self.type_marker("report", "A");
+        self.expect(|e| matches!(e, EventKind::Reported));
+        assert!(self.attached.wait().unwrap().success());
+        let cleaned = Command::new(&self.program).args(["clean", self.dir.as_str()]).status().unwrap();
+        assert!(cleaned.success() && !self.dir.exists());
+    }
+}
+
+fn ready(e: &EventKind) -> bool {
+    matches!(e, EventKind::Ready { .. })
+}
+
+fn started(e: &EventKind) -> bool {
+    matches!(e, EventKind::Started { collecting } if collecting == &["sleeper"])
+}
+
+#[test]
+fn markers_typed_by_a_person_work() {
+    let mut client = Client::launch(|_| {});
+    client.expect(ready);
+    client.type_marker("start", "A");
+    client.expect(started);
+    client.finish();
+}
+
+#[test]
+fn a_marker_written_before_the_client_is_up_still_starts_it() {
+    let mut client = Client::launch(|dir| fs::write(dir.join("profiler.start"), "A\n").unwrap());
+    client.expect(started);
+    client.finish();
+}
+
+#[test]
+fn three_markers_written_at_once_still_give_a_window_with_a_beginning_and_an_end() {
+    let mut client = Client::launch(|dir| {
+        for name in ["start", "stop", "report"] {
+            fs::write(dir.join(format!("profiler.{name}")), "A\n").unwrap();
+        }
+    });
+    client.expect(started);
+    client.expect(|e| matches!(e, EventKind::Ended(ended) if ended.profiler == "sleeper"));
+    client.expect(|e| matches!(e, EventKind::Reported));
+}
+
+#[test]
+fn a_marker_with_an_instant_is_obeyed_at_that_instant() {
+    let mut client = Client::launch(|_| {});
+    let now = client.expect(ready).at.unix_ns;
+    let at = now + 700_000_000;
+    client.type_marker("start", &format!("A {}.{:09}", at / 1_000_000_000, at % 1_000_000_000));
+    let began = client.expect(|e| matches!(e, EventKind::Began { .. })).at.unix_ns;
+    assert!(began >= at, "{} ns early", at - began);
+    client.finish();
+}
+
+#[test]
+fn a_second_client_in_one_directory_is_refused() {
+    let mut client = Client::launch(|_| {});
+    client.expect(ready);
+    let second = Command::new(&client.program).args(["run", client.dir.as_str()]).output().unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another client is in charge"), "{second:?}");
+    client.type_marker("start", "A");
+    client.expect(started);
+    client.finish();
+}
+
+#[test]
+fn a_waiting_client_does_not_wake_up_and_is_small() {
+    let mut client = Client::launch(|_| {});
+    let event = client.expect(ready);
+    let EventKind::Ready { pid, .. } = event.kind else { panic!("not ready") };
+    let status = |key: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_else(|| panic!("{key}"));
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    // The window in which wake-ups are counted begins once the client sleeps.
+    while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") S ") {
+        std::thread::yield_now();
+    }
+    let before = status("voluntary_ctxt_switches:");
+    let beat = std::time::Instant::now();
+    while beat.elapsed() < std::time::Duration::from_secs(2) {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(status("voluntary_ctxt_switches:"), before, "woken up while waiting");
+    assert!(status("VmRSS:") <= 4096, "{} KiB resident", status("VmRSS:"));
+    client.type_marker("start", "A");
+    client.expect(started);
+    client.finish();
+}
+
+#[test]
+fn a_client_whose_controller_never_comes_ends_by_its_lease() {
+    let scratch = Scratch::new();
+    let dir = scratch.path("autoprof-lease");
+    fs::create_dir(&dir).unwrap();
+    let program = lab::stage().join("lib/autoprof/clients").join(std::env::consts::ARCH).join("autoprof-client");
+    let control =
+        r#"{"version":1,"run":"r","host":"h","limits":{"lease_ms":300,"max_duration_ms":600000},"profilers":[]}"#;
+    let control = scratch.write("control", control);
+    fs::copy(&control, dir.join("control.yaml")).unwrap();
+    let done = lab::run(Command::new(&program).args(["run", dir.as_str()]), crate::support::LONG);
+    assert_eq!(done.code(), 0, "{done}");
+    let events = fs::read_to_string(dir.join("events.jsonl")).unwrap();
+    assert!(events.contains("\"limit\":\"lease\"") && events.trim_end().ends_with("}"), "{events}");
+    assert!(events.lines().last().unwrap().contains("\"reported\""), "{events}");
+}

@@ -1,0 +1,165 @@
+//! Hosts that are not as one would wish: each gives its stated outcome.
+use crate::support::{Scratch, hosts, run_on, state};
+
+/// What a run on one special host and one plain host (`h2`) gives, with `--require any` so that it goes on.
+fn outcome(builder: lab::LabBuilder, profilers: &[&str]) -> (lab::Lab, serde_json::Value, lab::Finished) {
+    let lab = builder.start();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let mut args = vec!["--require", "any"];
+    for profiler in profilers {
+        args.extend(["-p", profiler]);
+    }
+    args.extend(["--", "sleep", "1.2"]);
+    let done = run_on(&lab, "h[1-2]", &out, &args);
+    let manifest = lab::manifest(&out);
+    (lab, manifest, done)
+}
+
+fn error(manifest: &serde_json::Value, host: &str) -> String {
+    let errors = manifest["hosts"][host]["errors"].as_array().expect("errors");
+    errors
+        .iter()
+        .map(|e| format!("{}: {} [{}]\n", e["step"].as_str().unwrap(), e["message"].as_str().unwrap(), e["hint"]))
+        .collect()
+}
+
+fn works(builder: lab::LabBuilder) {
+    let (lab, manifest, done) = outcome(builder, &["proc", "vmstat"]);
+    assert_eq!(done.code(), 0, "{done}");
+    for profiler in ["proc", "vmstat"] {
+        assert_eq!(state(&manifest, "h1", profiler), "ok", "{done}");
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn one_that_refuses_the_key_is_its_own_failure() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let (lab, manifest, done) = outcome(hosts(2).host(1, |h| h.refuses_key()), &["proc"]);
+    assert_eq!(done.code(), 0, "the other host is enough: {done}");
+    let said = error(&manifest, "h1");
+    assert!(said.contains("connect: cannot log in to") && said.contains("authorized_keys"), "{said}");
+    assert_eq!(state(&manifest, "h2", "proc"), "ok");
+    lab.assert_clean();
+}
+
+#[test]
+fn one_with_a_changed_key_is_refused_with_severity() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let (_lab, manifest, done) = outcome(hosts(2).host(1, |h| h.changed_host_key()), &["proc"]);
+    let said = error(&manifest, "h1");
+    assert!(said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED"), "{said}");
+    assert!(done.stderr.contains("REMOTE HOST IDENTIFICATION HAS CHANGED"), "{done}");
+    assert_eq!(state(&manifest, "h2", "proc"), "ok");
+}
+
+#[test]
+fn one_with_an_unknown_key_is_refused_with_what_to_do() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let (_lab, manifest, _) = outcome(hosts(2).host(1, |h| h.unknown_host_key()), &["proc"]);
+    let said = error(&manifest, "h1");
+    assert!(said.contains("is unknown") && said.contains("--accept-new-host-keys"), "{said}");
+}
+
+#[test]
+fn one_without_perf_ends_a_run_that_names_perf_before_the_test() {
+    if lab::skip_unless(&["sshd", "perf"]) {
+        return;
+    }
+    let lab = hosts(2).host(1, |h| h.without("perf")).start();
+    let scratch = Scratch::new();
+    let (out, witness) = (scratch.path("run"), scratch.path("witness"));
+    let done = run_on(&lab, "h[1-2]", &out, &["-p", "perf", "--", "touch", witness.as_str()]);
+    assert_eq!(done.code(), 125, "{done}");
+    assert!(done.stderr.contains("h1: perf cannot run: perf is not installed"), "{done}");
+    assert!(done.stderr.contains("linux-perf"), "{done}");
+    assert!(!witness.exists(), "the test was run");
+    lab.assert_clean();
+}
+
+#[test]
+fn one_without_perf_skips_it_when_only_a_preset_asks() {
+    if lab::skip_unless(&["sshd", "perf"]) {
+        return;
+    }
+    let lab = hosts(2).host(1, |h| h.without("perf")).start();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = run_on(&lab, "h[1-2]", &out, &["-p", "heavy", "--", "sleep", "1.2"]);
+    assert_eq!(done.code(), 0, "{done}");
+    let manifest = lab::manifest(&out);
+    assert_eq!(state(&manifest, "h1", "perf"), "skipped");
+    assert_eq!(state(&manifest, "h1", "vmstat"), "ok");
+    assert_eq!(state(&manifest, "h2", "perf"), "ok");
+    lab.assert_clean();
+}
+
+#[test]
+fn one_whose_tmp_is_noexec_says_so_and_works_elsewhere() {
+    if lab::skip_unless(&["sshd"]) || lab::skip_unless_namespaces() {
+        return;
+    }
+    let (lab, manifest, _) = outcome(hosts(2).host(1, |h| h.tmp_options("noexec")), &["proc"]);
+    let said = error(&manifest, "h1");
+    assert!(said.contains("cannot run the client in /tmp/profilers/autoprof-") && said.contains("noexec"), "{said}");
+    lab.assert_clean();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    run_on(&lab, "h1", &out, &["--tmpdir", "/var/tmp/profilers", "-d", "0.5"]).expect_success();
+    lab.assert_clean();
+}
+
+#[test]
+fn one_with_fish_as_login_shell_works() {
+    if lab::skip_unless(&["sshd", "fish", "vmstat"]) {
+        return;
+    }
+    works(hosts(2).host(1, |h| h.shell("/usr/bin/fish")));
+}
+
+#[test]
+fn one_with_tcsh_as_login_shell_works() {
+    if lab::skip_unless(&["sshd", "tcsh", "vmstat"]) {
+        return;
+    }
+    works(hosts(2).host(1, |h| h.shell("/usr/bin/tcsh")));
+}
+
+#[test]
+fn one_that_prints_a_banner_before_everything_works() {
+    if lab::skip_unless(&["sshd", "vmstat"]) {
+        return;
+    }
+    works(hosts(2).host(1, |h| h.banner("Welcome to the lab.\nAll use is {\"logged\": true}.")));
+}
+
+#[test]
+fn one_without_sftp_and_with_a_single_session_works() {
+    if lab::skip_unless(&["sshd", "vmstat"]) {
+        return;
+    }
+    works(hosts(2).host(1, |h| h.no_sftp().max_sessions(1)));
+}
+
+#[test]
+fn one_that_is_not_there_is_named_and_the_run_ends_before_the_test_by_default() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let lab = hosts(2).start();
+    lab[1].stop_sshd();
+    let scratch = Scratch::new();
+    let (out, witness) = (scratch.path("run"), scratch.path("witness"));
+    let done = run_on(&lab, "h[1-2]", &out, &["--", "touch", witness.as_str()]);
+    assert_eq!(done.code(), 125, "{done}");
+    assert!(done.stderr.contains("h1: connect: ") && done.stderr.contains("refused"), "{done}");
+    assert!(!witness.exists());
+    lab.assert_clean();
+}
