@@ -16,6 +16,9 @@ use crate::running::{self, Finished};
 use crate::session::Session;
 use crate::sshd;
 
+/// The temporary directory of every host in namespaces: the product's own default, private to the host.
+const SHARED_NAME: &str = "/tmp/profilers";
+
 const EXEC_WITHIN: Duration = Duration::from_secs(60);
 
 /// One private host: an `sshd` of its own with a home and a temporary directory of its own.
@@ -74,7 +77,7 @@ impl Host {
             environment.push(("TMPDIR".to_owned(), own_tmp.to_string()));
         }
         environment.extend(options.environment.iter().cloned());
-        let tmpdir = if in_namespaces { "/tmp/profilers".into() } else { own_tmp };
+        let tmpdir = if in_namespaces { SHARED_NAME.into() } else { own_tmp };
 
         let banner = options.banner.as_ref().map(|text| write(&directory, "banner", &format!("{text}\n")));
         let session = Session { environment: &environment, shell: &shell, banner: banner.as_deref() }.script();
@@ -246,7 +249,7 @@ impl Host {
     }
 
     pub(crate) fn leftovers_in(&self, snapshot: &Snapshot) -> Leftovers {
-        let places: &[&str] = if self.tmpdir == "/tmp/profilers" { &["/tmp", "/var/tmp"] } else { &[] };
+        let places: &[&str] = if self.tmpdir == SHARED_NAME { &["/tmp", "/var/tmp"] } else { &[] };
         let mut files = Vec::new();
         for place in places.iter().map(Utf8Path::new).chain([self.tmpdir(), self.home()]) {
             leftovers::collect(&self.outside(place), place, &mut files);
@@ -293,10 +296,16 @@ impl Host {
         let state = self.state();
         snapshot.of_host(&Belonging {
             id: &self.id,
-            places: vec![self.home.as_std_path(), self.tmpdir.as_std_path()],
+            places: self.private_places(),
             sshd: state.sshd.as_ref().map(Child::id),
             namespace: state.namespace.as_ref().map(|namespace| namespace.pids.as_path()),
         })
+    }
+
+    /// Directories that are this host's alone as they are named in the test's own namespace. Those of a host in
+    /// namespaces have the same names on every such host, and on this machine itself.
+    fn private_places(&self) -> Vec<&std::path::Path> {
+        if self.tmpdir == SHARED_NAME { Vec::new() } else { vec![self.home.as_std_path(), self.tmpdir.as_std_path()] }
     }
 
     fn start_namespace(&self) {

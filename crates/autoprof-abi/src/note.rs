@@ -116,6 +116,7 @@ const fn write_profiler(w: &mut Writer<'_>, info: &ProfilerInfo) {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "a constant cannot be dereferenced to a str otherwise")]
 const fn text<'a>(text: &'a Cow<'static, str>) -> &'a str {
     match text {
         Cow::Borrowed(text) => text,

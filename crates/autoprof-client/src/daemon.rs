@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use autoprof_protocol::{
@@ -21,6 +22,8 @@ use crate::{
     sys,
 };
 
+/// How often the directory's lock is tried for, 2 ms apart.
+const TAKE_CHARGE_TRIES: u32 = 100;
 /// How often a group whose leader is gone is looked at: nothing else says that its last member went.
 const STRAY_LOOK_NS: i64 = 20_000_000;
 
@@ -65,8 +68,15 @@ pub fn run(dir: &Path) -> io::Result<()> {
 fn take_charge(dir: &Path) -> io::Result<File> {
     let mut file =
         fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(PID_FILE))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| io::Error::other("another client is in charge of this directory"))?;
+    let mut tries = 0;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        tries += 1;
+        // Whoever looks whether a client is up holds the lock for a moment.
+        if tries > TAKE_CHARGE_TRIES {
+            return Err(io::Error::other("another client is in charge of this directory"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
@@ -127,7 +137,7 @@ impl Daemon {
         match self.await_marker(events, Marker::Report) {
             Ok(()) => {}
             // Nobody asked in time: the report is made all the same, for whoever comes to fetch it.
-            Err(Interrupt::Limit(limit)) => events.record(EventKind::LimitReached { limit: limit.word().to_owned() }),
+            Err(Interrupt::Limit(limit)) => crate::log(&format!("reporting unasked: {} reached", limit.word())),
             Err(other) => return Err(other),
         }
         for profiler in &self.profilers {
@@ -161,6 +171,8 @@ impl Daemon {
         let time = match marker::wait(&self.dir, marker)? {
             Wait::Here(time) => time,
             Wait::Fifo(waiting) => loop {
+                // A limit that was reached while tools were being ended is not waited for again.
+                self.lease.reached().map_or(Ok(()), |limit| Err(Interrupt::Limit(limit)))?;
                 self.turn(events, Some(waiting.as_fd()), None)?;
                 if let Some(time) = waiting.take()? {
                     break time;
@@ -239,6 +251,6 @@ fn kill_children() {
             }
             let _ = sys::try_wait(child);
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

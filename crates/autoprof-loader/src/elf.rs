@@ -79,11 +79,17 @@ fn note_text<'a, R: ReadRef<'a>>(file: R) -> Result<Option<Vec<u8>>, PluginFileE
     let endian = header.endian().map_err(damaged)?;
     let segments = header.program_headers(endian, file).map_err(damaged)?;
     let length = file.len().unwrap_or(0);
+    let cut_short = || PluginFileError::NotALibrary("the file is cut short".to_owned());
+    // Linkers put the table of sections last; a file that is stripped of it has none.
+    let table = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
+    if u64::checked_add(header.e_shoff(endian), table).is_none_or(|end| end > length) {
+        return Err(cut_short());
+    }
     for segment in segments {
         // The system's loader maps what it is told and dies by SIGBUS where the file has ended.
         let end = u64::checked_add(segment.p_offset(endian), segment.p_filesz(endian));
         if segment.p_type(endian) == elf::PT_LOAD && end.is_none_or(|end| end > length) {
-            return Err(PluginFileError::NotALibrary("the file is cut short".to_owned()));
+            return Err(cut_short());
         }
     }
     for segment in segments {

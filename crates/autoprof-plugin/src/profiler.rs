@@ -13,12 +13,15 @@ use autoprof_core::{
 /// ```
 /// use autoprof_plugin::prelude::*;
 ///
+/// // A constant of its own: a parameter has a destructor, so no reference to a temporary one can be in a constant.
+/// const PARAMS: &[Param] = &[Param::new("pid", ParamType::Integer, "whose calls")];
+///
 /// #[derive(Default)]
 /// struct Ltrace;
 ///
 /// impl Profiler for Ltrace {
 ///     const INFO: ProfilerInfo = ProfilerInfo::new("ltrace", "counts library calls of a process")
-///         .params(&[Param::new("pid", ParamType::Integer, "whose calls")])
+///         .params(PARAMS)
 ///         .tools("ltrace");
 ///
 ///     fn encode(&self, args: &Args, _facts: &HostFacts) -> Result<Invocation, ArgError> {

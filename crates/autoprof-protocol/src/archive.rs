@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: &[u8; 8] = b"APARCHV1";
 /// Longest header that is read.
 pub const MAX_HEADER: usize = 16 * 1024;
+/// Most that a host may print before the archive begins.
+pub const MAX_PREAMBLE: usize = 64 * 1024;
 /// Longest path of an entry, in bytes.
 pub const MAX_PATH: usize = 1024;
 const FILE: u8 = b'F';
@@ -48,7 +50,7 @@ pub struct Totals {
 #[non_exhaustive]
 pub enum ArchiveError {
     /// It does not begin like one.
-    #[error("not an archive of this version: it begins with {0:?}")]
+    #[error("no archive of this version comes; what comes begins with {0:?}")]
     Magic(String),
     /// A record of no known kind.
     #[error("unknown record kind {0:#04x}")]
@@ -232,9 +234,8 @@ impl Decoder {
         loop {
             match &mut self.state {
                 State::Magic => {
-                    let Some(magic) = take(&mut self.pending, &mut chunk, MAGIC.len()) else { return Ok(()) };
-                    if magic != MAGIC {
-                        return Err(ArchiveError::Magic(String::from_utf8_lossy(&magic).into_owned()).into());
+                    if !take_preamble(&mut self.pending, &mut chunk)? {
+                        return Ok(());
                     }
                     self.state = State::Record;
                 }
@@ -335,6 +336,27 @@ fn take(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) -> Option<Vec<u8>> {
     (pending.len() == n).then(|| std::mem::take(pending))
 }
 
+/// Takes everything up to and with the magic; false while it has not come. Some hosts print a banner before whatever
+/// a command prints: it is passed over, up to a limit.
+fn take_preamble(pending: &mut Vec<u8>, chunk: &mut &[u8]) -> Result<bool, ArchiveError> {
+    // The magic may lie across two chunks.
+    let from = pending.len().saturating_sub(MAGIC.len() - 1);
+    let room = (MAX_PREAMBLE + MAGIC.len()).saturating_sub(pending.len()).min(chunk.len());
+    pending.extend_from_slice(&chunk[..room]);
+    if let Some(at) = pending[from..].windows(MAGIC.len()).position(|w| w == MAGIC) {
+        let after = pending.len() - (from + at + MAGIC.len());
+        *chunk = &chunk[room - after..];
+        pending.clear();
+        return Ok(true);
+    }
+    if pending.len() >= MAX_PREAMBLE {
+        let beginning: Vec<u8> = pending.iter().copied().take(40).collect();
+        return Err(ArchiveError::Magic(String::from_utf8_lossy(&beginning).into_owned()));
+    }
+    *chunk = &[];
+    Ok(false)
+}
+
 fn fill(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) {
     let missing = n.saturating_sub(pending.len()).min(chunk.len());
     pending.extend_from_slice(&chunk[..missing]);
@@ -424,6 +446,16 @@ mod tests {
         let at = bytes.windows(5).position(|w| w == b"hello").unwrap();
         bytes[at] ^= 1;
         assert_eq!(unpack(&bytes, 4), Err(ArchiveError::Digest("a".into())));
+    }
+
+    #[test]
+    fn what_a_host_prints_before_the_archive_is_passed_over() {
+        let files = vec![("a".to_owned(), b"hello".to_vec())];
+        let with_banner = [b"Welcome.\nAPARCH is no magic\n".to_vec(), pack(&files)].concat();
+        for chunk in [1, 3, 7, 1000] {
+            assert_eq!(unpack(&with_banner, chunk), Ok(files.clone()));
+        }
+        assert!(matches!(unpack(&vec![b'x'; MAX_PREAMBLE + 1], 999), Err(ArchiveError::Magic(_))));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The signaler against a client that is a script.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use autoprof_plugin::{

@@ -1,4 +1,5 @@
 //! The transport against real processes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 use std::{fs, time::Duration};
 
 use autoprof_plugin::{
