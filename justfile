@@ -24,7 +24,7 @@ lint: setup
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-    cargo deny --offline --log-level error check bans licenses sources
+    cargo deny --log-level error check bans licenses sources
     shellcheck scripts/*.sh .ci/run
 
 # Ask the advisory database, which needs the network, about the dependencies

@@ -15,7 +15,7 @@ pub type HeaderRef = AbiHeaderRef;
 /// The beginning of the exported symbol's name; a plugin's name follows.
 pub const SYMBOL_PREFIX: &str = "autoprof_plugin_root_";
 
-/// A header for [`export`]; `load` calls nothing but [`constructed`].
+/// The header of an exported root; `load` calls nothing but [`constructed`].
 #[must_use]
 #[allow(unsafe_code)]
 pub const fn header(load: extern "C" fn() -> RootModuleResult) -> Header {

@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are help for the terminal, where [user@] is no link")]
 use autoprof_core::{args::ProfilerSpec, duration::Span, job::Require};
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
