@@ -16,7 +16,6 @@ demo: stage
 # Run every test; installs first what they need and is missing
 test: setup stage
     AUTOPROF_STAGE={{stage}} cargo test --workspace --quiet
-    AUTOPROF_STAGE={{stage}} scripts/examples.sh
 
 # Check style, lints, documentation, licences and scripts
 lint: setup

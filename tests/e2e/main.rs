@@ -4,6 +4,7 @@
 mod background;
 mod client;
 mod command_line;
+mod examples;
 mod hosts;
 mod interruption;
 mod results;

@@ -1,0 +1,88 @@
+//! The examples of the documentation, built outside the workspace as their readers would.
+use std::process::Command;
+
+use camino::Utf8PathBuf;
+
+use crate::support::{LONG, Scratch, autoprof, hosts, state, times};
+
+/// Cargo on one example, with a target directory that all examples share.
+fn cargo(example: &str, verb: &str) -> Command {
+    let root = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this test is not meant for another build.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_")) {
+        if name != "CARGO_HOME" {
+            cargo.env_remove(name);
+        }
+    }
+    let manifest = root.join("docs/examples").join(example).join("Cargo.toml");
+    cargo.args([verb, "--quiet", "--manifest-path", manifest.as_str()]);
+    cargo.env("CARGO_TARGET_DIR", root.join("target/examples"));
+    cargo
+}
+
+/// A build takes longer than anything else here.
+const BUILD: std::time::Duration = std::time::Duration::from_secs(900);
+
+#[test]
+fn a_third_partys_plugin_is_listed_documented_and_runs_on_a_real_host() {
+    if lab::skip_unless(&["sshd", "free"]) {
+        return;
+    }
+    lab::run(&mut cargo("profiler-plugin", "build"), BUILD).expect_success();
+    let scratch = Scratch::new();
+    let plugins = scratch.path("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let built = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/examples/debug");
+    let libraries = built.read_dir_utf8().unwrap().flatten().filter(|e| e.path().extension() == Some("so"));
+    for library in libraries {
+        std::fs::copy(library.path(), plugins.join(library.file_name())).unwrap();
+    }
+    let with_plugin = |args: &[&str]| {
+        let mut command = autoprof(&["--plugin-dir", plugins.as_str()]);
+        lab::run(command.args(args), LONG).expect_success()
+    };
+
+    let listed = with_plugin(&["plugin", "list"]).stdout;
+    assert!(listed.lines().any(|l| l.contains("profiler:free") && l.ends_with("usable")), "{listed}");
+    let documented = with_plugin(&["profilers", "free"]).stdout;
+    assert!(documented.contains("interval") && documented.contains("time between rows"), "{documented}");
+    assert!(documented.contains("free -w -k -s 1"), "{documented}");
+
+    let lab = hosts(1).start();
+    let (out, config) = (scratch.path("run"), lab.ssh_config());
+    with_plugin(&["run", "--ssh-config", config.as_str(), "-w", "h1", "-o", out.as_str(), "-p", "free:0.2", "-d", "1"]);
+    assert_eq!(state(&lab::manifest(&out), "h1", "free"), "ok");
+    let text = std::fs::read_to_string(out.join("hosts/h1/free/free.txt")).unwrap();
+    assert!(text.matches("Mem:").count() >= 3, "{text}");
+    lab.assert_clean();
+}
+
+#[test]
+fn a_program_with_plugins_linked_in_gives_the_same_files_as_the_command_line() {
+    if lab::skip_unless(&["vmstat"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (by_program, by_command) = (scratch.path("program"), scratch.path("command"));
+    let mut program = cargo("library", "run");
+    program.args(["--", by_program.as_str()]).env("AUTOPROF_CLIENT_DIR", lab::stage().join("lib/autoprof/clients"));
+    let said = lab::run(&mut program, BUILD).expect_success().stdout;
+    assert!(said.contains("proc: ok") && said.contains("vmstat: ok"), "{said}");
+    let args = ["run", "-o", by_command.as_str(), "-p", "proc:0.5", "-p", "vmstat", "--", "sh", "-c", "sleep 2"];
+    lab::run(&mut autoprof(&args), LONG).expect_success();
+    let files = |run: &Utf8PathBuf| {
+        let manifest = lab::manifest(run);
+        let profilers = manifest["hosts"]["local"]["profilers"].as_object().unwrap().clone();
+        let mut files: Vec<String> = Vec::new();
+        for (name, record) in profilers {
+            for file in record["files"].as_array().unwrap().iter().chain(record["tables"].as_array().unwrap()) {
+                files.push(format!("{name}/{}", file["path"].as_str().unwrap()));
+            }
+        }
+        files.sort();
+        files
+    };
+    assert_eq!(files(&by_program), files(&by_command));
+    assert!(times(&by_program.join("hosts/local/proc/cpu.csv")).len() > 2);
+}
