@@ -14,7 +14,7 @@ Collections write to the same directory and none is flushed to the disk before i
 /// Renders the rows; the first one of each group is what the others are compared with.
 pub fn render(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["what", "contender", "median", "min – max", "unit", "÷ autoprof"]);
     let mut group: Option<(&str, f64)> = None;
     for row in rows {

@@ -2,7 +2,10 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 const TICK: Duration = Duration::from_millis(250);
 /// Lines that are left for other things on a terminal.
 const OTHER_LINES: usize = 8;
+
+/// Whether live lines are drawn at all.
+static DRAWING: AtomicBool = AtomicBool::new(false);
 
 fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
@@ -72,7 +78,8 @@ pub struct Screen {
 #[derive(Debug)]
 struct Live {
     hosts: BTreeMap<String, ProgressBar>,
-    summary: ProgressBar,
+    /// In place of the hosts' lines when they do not fit.
+    summary: Option<ProgressBar>,
 }
 
 impl Screen {
@@ -81,8 +88,9 @@ impl Screen {
         let live = say >= Say::Phases && io::stderr().is_terminal();
         if live {
             bars().set_draw_target(ProgressDrawTarget::stderr());
+            DRAWING.store(true, Ordering::SeqCst);
         }
-        let live = live.then(|| Live { hosts: BTreeMap::new(), summary: bar() });
+        let live = live.then(|| Live { hosts: BTreeMap::new(), summary: None });
         Self { say, live: Mutex::new(live) }
     }
 
@@ -94,8 +102,9 @@ impl Screen {
     /// Takes the live lines away.
     pub fn close(&self) {
         if let Some(live) = self.lock().take() {
+            DRAWING.store(false, Ordering::SeqCst);
             live.hosts.values().for_each(ProgressBar::finish_and_clear);
-            live.summary.finish_and_clear();
+            live.summary.iter().for_each(ProgressBar::finish_and_clear);
             let _ = bars().clear();
         }
     }
@@ -114,15 +123,15 @@ impl Screen {
         let mut live = self.lock();
         let Some(live) = live.as_mut() else { return };
         let rows = terminal_rows().saturating_sub(OTHER_LINES).max(1);
-        if manifest.hosts.len() <= rows
-            && let RunEventKind::Host { host, .. } = &event.kind
+        if manifest.hosts.len() > rows {
+            live.summary.get_or_insert_with(bar).set_message(summary_line(manifest));
+        } else if let RunEventKind::Host { host, .. } = &event.kind
             && let Some(record) = manifest.hosts.get(host)
         {
             let width = manifest.hosts.keys().map(String::len).max().unwrap_or(0);
             let bar = live.hosts.entry(host.clone()).or_insert_with(bar);
             bar.set_message(format!("{host:width$}  {}", host_line(record)));
         }
-        live.summary.set_message(summary_line(manifest));
     }
 }
 
@@ -268,15 +277,25 @@ impl TestOutput for TestStreams {
     }
 }
 
+/// Whether the test has begun a line on the terminal and not ended it: nothing may be drawn over that.
+static MID_LINE: AtomicBool = AtomicBool::new(false);
+
 fn pass(mut to: impl Write + IsTerminal, text: &[u8]) {
-    let mut write = || {
-        // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
-        let _ = to.write_all(text).and_then(|()| to.flush());
-    };
-    bars().suspend(&mut write);
-    if to.is_terminal() && !bars().is_hidden() && text.last() != Some(&b'\n') {
-        // A live line would be drawn over the beginning of the test's own line.
+    // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
+    let mut write = || drop(to.write_all(text).and_then(|()| to.flush()));
+    if !io::stderr().is_terminal() {
+        return write();
+    }
+    let ends_line = text.last() == Some(&b'\n');
+    if !MID_LINE.swap(!ends_line, Ordering::SeqCst) {
+        let _ = bars().clear();
+    }
+    if !ends_line {
         bars().set_draw_target(ProgressDrawTarget::hidden());
+    }
+    write();
+    if ends_line && DRAWING.load(Ordering::SeqCst) {
+        bars().set_draw_target(ProgressDrawTarget::stderr());
     }
 }
 
