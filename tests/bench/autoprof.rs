@@ -3,68 +3,40 @@
 use std::fs;
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use lab::Lab;
 use serde_json::Value;
-
-/// Longer than any run here takes; only a hang reaches it.
-const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a finished run wrote down.
 pub struct Run {
     /// When its process was started.
     pub launched: Timestamp,
-    directory: Utf8PathBuf,
+    /// Its run directory, removed when this is dropped.
+    pub directory: Utf8PathBuf,
     events: Vec<Value>,
 }
 
 impl Run {
     /// Runs autoprof on hosts of the lab, its run directory being a new one below the lab's.
-    ///
-    /// # Panics
-    /// When the run does not succeed.
     pub fn go(lab: &Lab, hosts: &str, more: &[&str]) -> Self {
         let directory = lab.directory().join("run");
         let config = lab.ssh_config();
         let mut command = lab::autoprof();
         command.args(["run", "-q", "--ssh-config", config.as_str(), "-w", hosts, "-o", directory.as_str()]).args(more);
         let launched = Timestamp::now();
-        lab::run(&mut command, DEADLINE).expect_success();
-        let file = directory.join("events.jsonl");
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));
-        let event = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{file}: {error}: {line}"));
-        let events = text.lines().map(event).collect();
-        Self { launched, directory, events }
+        lab::run(&mut command, Duration::from_secs(300)).expect_success();
+        let text = fs::read_to_string(directory.join("events.jsonl")).expect("a run has events.jsonl");
+        let event = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        Self { launched, directory, events: text.lines().map(event).collect() }
     }
 
-    pub fn directory(&self) -> &Utf8Path {
-        &self.directory
-    }
-
-    pub fn manifest(&self) -> Value {
-        lab::manifest(&self.directory)
-    }
-
-    /// When the last of the events that match was noted.
-    ///
-    /// # Panics
-    /// When none matches.
-    pub fn last(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Timestamp {
-        let last = self.events.iter().rfind(|event| matches(event));
-        let last = last.unwrap_or_else(|| panic!("the run has no event {what}: {}", self.directory));
-        let at = last["at"].as_str().expect("every event has its time");
-        at.parse().unwrap_or_else(|error| panic!("{at}: {error}"))
-    }
-
-    /// When the last host came to a step of ours (`installing`, `collected`, ...).
-    pub fn last_host(&self, what: &str) -> Timestamp {
-        self.last(what, |event| event["event"]["what"] == what)
-    }
-
-    /// When the last client was heard to say something (`ready`, `reported`, ...).
-    pub fn last_client(&self, word: &str) -> Timestamp {
-        self.last(word, |event| event["event"]["event"]["event"] == word)
+    /// When the last of the events was noted that have this value at a JSON pointer: `/phase` for the run's phases,
+    /// `/event/what` for the controller's steps with a host, `/event/event/event` for what a client says.
+    pub fn last(&self, pointer: &str, value: &str) -> Timestamp {
+        let last = self.events.iter().rfind(|event| event.pointer(pointer).is_some_and(|found| found == value));
+        let at = last.and_then(|event| event["at"].as_str()).and_then(|at| at.parse().ok());
+        at.unwrap_or_else(|| panic!("the run noted no event with {pointer} = {value}"))
     }
 }
 

@@ -1,24 +1,21 @@
 //! Bringing one big file back from one host.
 
-use std::fs::{self, File};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::fs;
+use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use lab::Lab;
 
 use crate::autoprof::{Run, milliseconds};
-use crate::contender::{Contender, Measure, Row, Unit, take_turns, timed};
+use crate::contender::{Contender, Row, take_turns, timed};
 use crate::masters::Masters;
 
 const GCM: &str = "aes128-gcm@openssh.com";
 
-/// The file and who wants it.
+/// The file, on the host in the file system that autoprof's client writes to, here in the one of its run directory.
 struct Transfer<'a> {
     lab: &'a Lab,
-    /// On the host, in the file system that autoprof's client writes to.
     source: Utf8PathBuf,
-    /// Here, in the directory that autoprof's run directory is in.
     target: Utf8PathBuf,
     mebibytes: u32,
 }
@@ -27,37 +24,29 @@ struct Transfer<'a> {
 pub fn measure(lab: &Lab, mebibytes: u32, runs: u32) -> Vec<Row> {
     let place = if Lab::namespaces_available() { Utf8Path::new("/tmp") } else { lab[1].tmpdir() };
     let source = place.join("bench-source");
-    let make = format!("head -c {}M /dev/urandom > {source}", mebibytes);
-    lab[1].exec(&["sh", "-c", &make]).expect_success();
-    let transfer = Transfer { lab, source, target: lab.directory().join("bench-target"), mebibytes };
+    lab[1].exec(&["sh", "-c", &format!("head -c {mebibytes}M /dev/urandom > {source}")]).expect_success();
+    let it = Transfer { lab, source, target: lab.directory().join("bench-target"), mebibytes };
 
     let (gcm, default) = (Masters::open(lab, "gcm", &format!("Ciphers {GCM}")), Masters::open(lab, "default", ""));
     let (gcm, default) = (gcm.config(), default.config());
-    let cold = lab.ssh_config();
-    let what = format!("collection of {mebibytes} MiB, one host");
-    let speed = |name: &str| Measure::new(&what, name, Unit::MebibytesPerSecond);
-    let own = vec![
-        speed("autoprof: phase collecting → collected (report step, verified by BLAKE3)"),
-        speed("autoprof: reported → collected (the transfer alone, verified by BLAKE3)"),
+    let cold = format!("{} -c {GCM}", lab.ssh_config());
+    let what = format!("collection of {mebibytes} MiB, one host, MiB/s");
+    let scp = |config: &str| it.peer(&format!("exec scp -q -F {config} h1:{} {}", it.source, it.target));
+    let cat = |config: &str| it.peer(&format!("exec ssh -n -F {config} h1 cat {} > {}", it.source, it.target));
+    let own = [
+        (&*what, "autoprof: phase collecting → collected (report step, transfer, BLAKE3)"),
+        (&what, "autoprof: reported → collected (transfer, BLAKE3)"),
     ];
-    take_turns(
-        runs,
-        vec![
-            Contender::new("autoprof", own, || transfer.autoprof()),
-            Contender::single("scp", speed("scp, aes128-gcm, warm ControlMaster"), || transfer.scp(gcm, &[])),
-            Contender::single("ssh", speed("ssh cat, aes128-gcm, warm ControlMaster"), || transfer.cat(gcm, &[])),
-            Contender::single("scp", speed("scp, default cipher, warm ControlMaster"), || transfer.scp(default, &[])),
-            Contender::single("ssh", speed("ssh cat, default cipher, warm ControlMaster"), || {
-                transfer.cat(default, &[])
-            }),
-            Contender::single("scp", speed("scp, aes128-gcm, cold (with the connect)"), || {
-                transfer.scp(cold.as_str(), &["-c", GCM])
-            }),
-            Contender::single("ssh", speed("ssh cat, aes128-gcm, cold (with the connect)"), || {
-                transfer.cat(cold.as_str(), &["-c", GCM])
-            }),
-        ],
-    )
+    let contenders = vec![
+        Contender::autoprof(&own, || it.autoprof()),
+        Contender::peer("scp", &what, "scp, aes128-gcm, warm ControlMaster", || scp(gcm)),
+        Contender::peer("ssh", &what, "ssh cat, aes128-gcm, warm ControlMaster", || cat(gcm)),
+        Contender::peer("scp", &what, "scp, default cipher, warm ControlMaster", || scp(default)),
+        Contender::peer("ssh", &what, "ssh cat, default cipher, warm ControlMaster", || cat(default)),
+        Contender::peer("scp", &what, "scp, aes128-gcm, cold (with the connect)", || scp(&cold)),
+        Contender::peer("ssh", &what, "ssh cat, aes128-gcm, cold (with the connect)", || cat(&cold)),
+    ];
+    take_turns(runs, contenders)
 }
 
 impl Transfer<'_> {
@@ -67,44 +56,23 @@ impl Transfer<'_> {
         let command = format!("command:command='cp {} big; exec sleep 1000'", self.source);
         let tmpdir = self.lab[1].tmpdir().as_str();
         let run = Run::go(self.lab, "h1", &["--tmpdir", tmpdir, "-p", &command, "-d", "3"]);
-        self.check(&run.directory().join("hosts/h1/command/big"));
-        let phase = run.last("phase collecting", |event| event["type"] == "phase" && event["phase"] == "collecting");
-        let collected = run.last_host("collected");
-        let reported = run.last_client("reported");
-        [phase, reported].map(|from| self.speed(milliseconds(from, collected))).into()
+        self.check(&run.directory.join("hosts/h1/command/big"));
+        let collected = run.last("/event/what", "collected");
+        let from = [run.last("/phase", "collecting"), run.last("/event/event/event", "reported")];
+        from.map(|from| self.speed(milliseconds(from, collected))).into()
     }
 
-    fn scp(&self, config: &str, more: &[&str]) -> f64 {
+    fn peer(&self, line: &str) -> f64 {
         self.settle();
-        let source = format!("h1:{}", self.source);
-        let mut scp = Command::new("scp");
-        scp.args(["-q", "-F", config]).args(more).args([source.as_str(), self.target.as_str()]);
-        let (took, _) = timed(&mut scp);
-        self.done(took)
-    }
-
-    fn cat(&self, config: &str, more: &[&str]) -> f64 {
-        self.settle();
-        let target = File::create(&self.target).expect("the lab's directory takes a file");
-        let mut ssh = Command::new("ssh");
-        ssh.args(["-n", "-F", config]).args(more).args(["h1", "cat", self.source.as_str()]);
-        ssh.env_remove("SSH_AUTH_SOCK").stdout(Stdio::from(target));
-        let began = Instant::now();
-        let status = ssh.status().expect("ssh can be started");
-        let took = began.elapsed().as_secs_f64() * 1e3;
-        assert!(status.success(), "{ssh:?}: {status}");
-        self.done(took)
+        let (took, _) = timed(Command::new("sh").args(["-c", line]));
+        self.check(&self.target);
+        self.speed(took)
     }
 
     /// Nobody pays for what the one before left to be written.
     fn settle(&self) {
         let _ = fs::remove_file(&self.target);
         rustix::fs::sync();
-    }
-
-    fn done(&self, milliseconds: f64) -> f64 {
-        self.check(&self.target);
-        self.speed(milliseconds)
     }
 
     fn check(&self, file: &Utf8Path) {

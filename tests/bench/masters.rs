@@ -2,64 +2,44 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
-use lab::{Lab, Running};
+use camino::{Utf8Path, Utf8PathBuf};
+use lab::{Host, Lab, Running};
 
 /// Open masters, ended when dropped.
 pub struct Masters {
     config: Utf8PathBuf,
-    masters: Vec<Running>,
+    _running: Vec<Running>,
 }
 
 impl Masters {
-    /// Connects to every host of the lab. `name` tells several masters of one lab apart; `lines` go into the
+    /// Connects to every host of the lab. `name` tells several masters of one lab apart; `line` goes into the
     /// configuration (a cipher, say).
-    ///
-    /// # Panics
-    /// When a host cannot be reached.
-    pub fn open(lab: &Lab, name: &str, lines: &str) -> Self {
+    pub fn open(lab: &Lab, name: &str, line: &str) -> Self {
         let config = lab.directory().join(format!("{name}.config"));
         let sockets = lab.directory().join(format!("{name}.%n"));
-        let text = format!(
-            "Host *\n    BatchMode yes\n    ControlPath {sockets}\n    {lines}\nInclude {}\n",
-            lab.ssh_config()
-        );
-        fs::write(&config, text).unwrap_or_else(|error| panic!("cannot write {config}: {error}"));
-        let master = |host: &lab::Host| {
+        let own = format!("Host *\n    BatchMode yes\n    ControlPath {sockets}\n    {line}\n");
+        fs::write(&config, own + &format!("Include {}\n", lab.ssh_config())).expect("the lab's directory takes a file");
+        let master = |host: &Host| {
             let mut ssh = Command::new("ssh");
-            ssh.args(["-F", config.as_str(), "-M", "-N", host.name()]).env_remove("SSH_AUTH_SOCK");
-            Running::start(&mut ssh)
+            Running::start(ssh.args(["-F", config.as_str(), "-M", "-N", host.name()]).env_remove("SSH_AUTH_SOCK"))
         };
-        let masters = lab.hosts().iter().map(master).collect();
-        let is_up = |host: &lab::Host| {
-            let mut ssh = Command::new("ssh");
-            ssh.args(["-F", config.as_str(), "-O", "check", host.name()]);
-            lab::run(&mut ssh, Duration::from_secs(10)).status.success()
-        };
+        let running = lab.hosts().iter().map(master).collect();
         for host in lab.hosts() {
-            let up = (0..600).any(|_| {
-                let up = is_up(host);
-                if !up {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                up
-            });
-            assert!(up, "no ControlMaster to {} within 30 s", host.name());
+            // It is there when the connection is.
+            let socket = sockets.as_str().replace("%n", host.name());
+            let began = Instant::now();
+            while !Utf8Path::new(&socket).exists() {
+                assert!(began.elapsed() < Duration::from_secs(30), "no ControlMaster to {}", host.name());
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
-        Self { config, masters }
+        Self { config, _running: running }
     }
 
     /// The file for `-F` with which ssh and scp go over the masters.
     pub fn config(&self) -> &str {
         self.config.as_str()
-    }
-}
-
-impl Drop for Masters {
-    fn drop(&mut self) {
-        // By signal, so that each removes its socket.
-        self.masters.iter_mut().for_each(|master| master.signal(lab::Signal::TERM));
     }
 }

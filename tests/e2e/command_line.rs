@@ -18,8 +18,8 @@ fn wrong_profilers_and_parameters_are_refused_before_anything_is_touched() {
         said("perf:frequenzy=9"),
         "autoprof: perf: no parameter \"frequenzy\"\n  hint: did you mean \"frequency\"?\n"
     );
-    assert!(said("perf:frequency=fast").starts_with("autoprof: perf: frequency must be integer in 1.."));
-    assert!(said("vmstat:0").starts_with("autoprof: vmstat: interval is 0, which is not integer in 1.."));
+    assert!(said("perf:frequency=fast").starts_with("autoprof: perf: frequency must be an integer in 1.."));
+    assert!(said("vmstat:0").starts_with("autoprof: vmstat: interval is 0, which is not an integer in 1.."));
     assert!(said("vmstat:1,interval=2").contains("interval is given twice, by position and by name"));
     let twice = refused(&["run", "-p", "vmstat", "-p", "vmstat", "-d", "1"]);
     assert_eq!(twice, "autoprof: vmstat: given twice\n");

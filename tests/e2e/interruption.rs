@@ -62,3 +62,35 @@ fn sigterm_is_as_orderly_and_has_its_own_status() {
     assert_eq!(done.code(), 143, "{done}");
     assert_eq!(state(&lab::manifest(&out), "local", "proc"), "ok");
 }
+
+#[test]
+fn a_client_that_is_killed_is_noticed_and_what_it_had_written_comes_back() {
+    if lab::skip_unless(&["sshd", "vmstat"]) {
+        return;
+    }
+    let lab = hosts(2).start();
+    let scratch = Scratch::new();
+    let (out, config) = (scratch.path("run"), lab.ssh_config());
+    let args =
+        ["run", "--ssh-config", config.as_str(), "-w", "h[1-2]", "-o", out.as_str(), "-p", "proc:0.1", "-p", "vmstat"];
+    let mut running = lab::Running::start(autoprof(&args).args([
+        "--",
+        "sh",
+        "-c",
+        "echo begun; sleep 1; echo more; sleep 2; exit 5",
+    ]));
+    running.wait_for("more", LONG);
+    let processes = lab[1].processes();
+    let client = processes.iter().find(|p| p.command.starts_with("autoprof-client run")).expect("the client of h1");
+    client.signal(lab::Signal::KILL);
+    let done = running.finish(LONG);
+    assert_eq!(done.code(), 5, "the test keeps its status: {done}");
+    let manifest = lab::manifest(&out);
+    let record = &manifest["hosts"]["h1"]["profilers"]["proc"];
+    assert_eq!(record["state"], "partial", "{record:#}");
+    assert!(record["reason"].as_str().unwrap().contains("the client is gone"), "{record:#}");
+    assert!(out.join("hosts/h1/proc/samples.txt").metadata().unwrap().len() > 0);
+    assert_eq!(state(&manifest, "h2", "proc"), "ok");
+    assert_eq!(manifest["require_met"], false);
+    lab.assert_clean();
+}

@@ -387,7 +387,12 @@ fn expected(param: &Param) -> String {
     if param.range.contains('|') {
         return format!("one of {}", param.range.replace('|', ", "));
     }
-    let mut out = param.kind.word().to_owned();
+    let article = match param.kind {
+        ParamType::Integer => "an ",
+        ParamType::Any => "",
+        _ => "a ",
+    };
+    let mut out = format!("{article}{}", param.kind.word());
     if !param.range.is_empty() {
         out = format!("{out} in {}", param.range);
     }
@@ -623,9 +628,9 @@ mod tests {
         );
         assert_eq!(
             message("perf:frequency=fast"),
-            "perf: frequency must be integer in 1..10000 Hz, not a string (fast)"
+            "perf: frequency must be an integer in 1..10000 Hz, not a string (fast)"
         );
-        assert_eq!(message("perf:frequency=0"), "perf: frequency is 0, which is not integer in 1..10000 Hz");
+        assert_eq!(message("perf:frequency=0"), "perf: frequency is 0, which is not an integer in 1..10000 Hz");
         assert_eq!(message("perf:call_graph=lbr"), "perf: call_graph is lbr, which is not one of fp, dwarf, none");
         assert_eq!(message("perf:5,frequency=6"), "perf: frequency is given twice, by position and by name");
         assert_eq!(message("perf:1,a,fp,1,2"), "perf: 5 values without a name, but it has only 4 parameters");

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::{
     collect::collect,
     duration::Span,
-    encoder::RawResults,
+    encoder::{RawResults, Table},
     error::{ErrorKind, PluginError},
     event::HostEvent,
     host::Host,
@@ -262,27 +262,62 @@ impl HostClient {
     /// Brings the results back and makes tables of them.
     pub(crate) async fn collect(&mut self, encoders: &[&ProfilerProxy], window: u32) {
         self.channel = None;
-        if self.connect().await.is_none() {
-            return;
-        }
-        let (Some(session), Some(directory)) = (self.session.clone(), self.directory.clone()) else { return };
         let mut target = self.context.recorder.host_directory(&self.host.name);
         if window > 1 {
             target = target.join(format!("window-{window}"));
         }
-        let stall = self.context.settings.timeouts.collect;
-        let done = collect(session.as_ref(), &directory, &target, stall).await;
-        let missing = done.error.as_ref().map(|e| format!("the results could not all be brought back: {e}"));
-        self.note(HostEvent::Collected { files: done.files, missing: missing.clone() });
-        if let Some(message) = missing {
-            let error = HostError { step: "collect".into(), message, hint: Some(self.left_hint()) };
-            self.context.recorder.failed(&self.host.name, error);
-            self.failed = true;
+        // An earlier process may have been given up after the results were here and before the host was clean.
+        if !self.has_passed(HostStep::Collected) && self.fetch(&target).await.is_none() {
             return;
         }
         for proxy in encoders {
             self.convert(proxy, &target).await;
         }
+    }
+
+    /// Whether profilers of this host had begun and their data has not come back.
+    pub(crate) fn has_collected_data(&self) -> bool {
+        let begun = |m: &crate::manifest::Manifest| {
+            m.hosts.get(&self.host.name).is_some_and(|h| h.profilers.values().any(|p| p.began.is_some()))
+        };
+        self.directory.is_some() && self.context.recorder.with_manifest(begun) && !self.has_passed(HostStep::Collected)
+    }
+
+    /// Brings back what a client that died, or does not answer, has left; then the host may be cleaned.
+    pub(crate) async fn salvage(&mut self, encoders: &[&ProfilerProxy], window: u32) {
+        self.session = None;
+        self.failed = false;
+        self.collect(encoders, window).await;
+    }
+
+    async fn fetch(&mut self, target: &camino::Utf8Path) -> Option<()> {
+        let session = match self.reconnect().await {
+            Ok(session) => session,
+            Err(message) => return self.uncollected(message),
+        };
+        let directory = self.directory.clone()?;
+        // What an earlier process had begun to bring back was not verified: it is fetched anew.
+        if target.exists()
+            && let Err(e) = std::fs::remove_dir_all(target)
+        {
+            return self.uncollected(format!("{target} cannot be made anew: {e}"));
+        }
+        let stall = self.context.settings.timeouts.collect;
+        let done = collect(session.as_ref(), &directory, target, stall).await;
+        let missing = done.error.as_ref().map(|e| format!("the results could not all be brought back: {e}"));
+        if missing.is_some() && done.files.is_empty() {
+            return self.uncollected(missing.unwrap_or_default());
+        }
+        self.note(HostEvent::Collected { files: done.files, missing: missing.clone() });
+        match missing {
+            Some(message) => self.uncollected(message),
+            None => Some(()),
+        }
+    }
+
+    fn uncollected<T>(&mut self, message: String) -> Option<T> {
+        let hint = Some(self.left_hint());
+        self.fail("collect", &message, hint)
     }
 
     async fn convert(&self, proxy: &ProfilerProxy, target: &camino::Utf8Path) {
@@ -301,7 +336,7 @@ impl HostClient {
         let encoder = Arc::clone(proxy.encoder());
         let converted = tokio::task::spawn_blocking(move || encoder.convert(&raw)).await;
         let (tables, problem) = match converted {
-            Ok(Ok(tables)) => (tables, None),
+            Ok(Ok(tables)) => (tables.into_iter().map(noting_emptiness).collect(), None),
             Ok(Err(e)) => (Vec::new(), Some(format!("no tables could be made: {e}"))),
             Err(e) => (Vec::new(), Some(format!("no tables could be made: {e}"))),
         };
@@ -529,6 +564,14 @@ impl HostClient {
         let directory = self.directory.as_deref().unwrap_or_default();
         format!("what is there stays in {directory} on {}; fetch or remove it by hand", self.host)
     }
+}
+
+/// A table without rows says why, so that nobody looks for what was never there.
+fn noting_emptiness(mut table: Table) -> Table {
+    if table.rows == 0 && table.warnings.is_empty() {
+        table.warnings.push("no rows: the window was shorter than one interval".to_owned());
+    }
+    table
 }
 
 fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {

@@ -264,7 +264,10 @@ impl Profilers {
 
 async fn resume(directory: &Utf8Path, env: &Environment) -> Result<(Arc<Recorder>, Profilers), ConductError> {
     let recorder = Arc::new(Recorder::resume(directory.to_owned(), env.observers.clone())?);
-    if recorder.with_manifest(|m| m.phase) == RunPhase::Finished {
+    // A run that is over may still have results on a host that could not be reached then.
+    let waiting =
+        |m: &Manifest| !m.settings.keep && m.hosts.values().any(|h| h.client.as_ref().is_some_and(|c| c.present));
+    if recorder.with_manifest(|m| m.phase == RunPhase::Finished && !waiting(m)) {
         return Err(ConductError::Over(recorder.with_manifest(|m| m.id.clone())));
     }
     let (registry, store) = (Arc::clone(&env.registry), Arc::clone(&env.store));

@@ -41,8 +41,8 @@ pub struct Manifest {
     pub test: Option<TestRecord>,
     /// When and by what the run was interrupted, when it was.
     pub interrupted: Option<String>,
-    /// Spread of the instants at which the profilers of all hosts began, by the hosts' clocks as they stood against
-    /// the controller's, in seconds.
+    /// Largest spread, over the hosts, of the instants at which a profiler began, by the hosts' clocks as they stood
+    /// against the controller's, in seconds.
     pub skew_s: Option<f64>,
     /// Every host, by the name that the controller has for it.
     pub hosts: BTreeMap<String, HostRecord>,
@@ -425,19 +425,23 @@ impl Manifest {
         self.require.is_met(self.whole_hosts(), self.hosts.len())
     }
 
+    /// The largest spread over the hosts that any profiler began with: those of one host are not compared with each
+    /// other, since some acknowledge later than others.
     #[expect(clippy::cast_precision_loss, reason = "differences of instants, far below 2^52 ns")]
     fn skew(&self) -> Option<f64> {
-        let began = self.hosts.values().flat_map(|host| {
+        let mut began: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let base = self.hosts.values().flat_map(|h| h.profilers.values()).find_map(|p| p.began)?.stamp.unix_ns;
+        for host in self.hosts.values() {
             let ahead = host.clock.map_or(0.0, |c| c.ahead_s);
-            let began = host.profilers.values().filter_map(|p| p.began);
-            began.map(move |b| (b.stamp.unix_ns, ahead))
-        });
-        let mut began: Vec<(i64, f64)> = began.collect();
-        began.sort_by_key(|(ns, _)| *ns);
-        let base = began.first()?.0;
-        let seconds: Vec<f64> = began.iter().map(|(ns, ahead)| (ns - base) as f64 / 1e9 - ahead).collect();
-        let (low, high) = seconds.iter().fold((f64::MAX, f64::MIN), |(l, h), s| (l.min(*s), h.max(*s)));
-        Some(high - low)
+            for (name, profiler) in &host.profilers {
+                let at = profiler.began.map(|b| (b.stamp.unix_ns - base) as f64 / 1e9 - ahead);
+                began.entry(name).or_default().extend(at);
+            }
+        }
+        let spread = |at: &Vec<f64>| {
+            at.iter().copied().reduce(f64::max).unwrap_or(0.0) - at.iter().copied().reduce(f64::min).unwrap_or(0.0)
+        };
+        began.values().map(spread).reduce(f64::max)
     }
 }
 
@@ -458,6 +462,7 @@ impl HostRecord {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.profilers.is_empty()
+            && self.errors.iter().all(|e| e.step == "clean")
             && self.profilers.values().all(|p| matches!(p.state, ProfilerState::Ok | ProfilerState::Skipped))
     }
 
@@ -644,7 +649,10 @@ impl ProfilerRecord {
 
     /// The state of a profiler whose results are as complete as they will be.
     fn settle(&mut self, missing: Option<&str>) {
-        if !matches!(self.state, ProfilerState::Running | ProfilerState::Ended | ProfilerState::Partial) {
+        use ProfilerState::{Ended, Lost, Partial, Running};
+        // One that was given up for lost may come back after all.
+        let was_lost = self.state == Lost && !self.files.is_empty();
+        if !was_lost && !matches!(self.state, Running | Ended | Partial) {
             return;
         }
         let lacks = self

@@ -314,12 +314,15 @@ impl Profilers {
         let reported = |kind: &EventKind| matches!(kind, EventKind::Reported);
         let (set, window) = (&self.set, self.window);
         bounded(self.context.settings.forks, self.clients.values_mut(), |client| async move {
+            let proxies: Vec<&ProfilerProxy> = set.of(&client.host().name).iter().collect();
             if client.is_up() {
                 let over = client.has_passed(HostStep::Reported);
                 if over || client.signal(Marker::Report, timeout, reported).await.is_some() {
-                    let proxies: Vec<&ProfilerProxy> = set.of(&client.host().name).iter().collect();
                     client.collect(&proxies, window).await;
                 }
+            } else if client.has_collected_data() {
+                // The client died or does not answer: what it had written is still worth having.
+                client.salvage(&proxies, window).await;
             }
             // A client whose results could not be fetched stays, so that somebody else can.
             if !client.holds_results() {

@@ -87,8 +87,12 @@ impl TestEnd {
     }
 
     fn not_run(program: &str, error: &io::Error) -> Self {
-        let exit_code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        Self { exit_code, status: format!("cannot run {program}: {error}") }
+        let (exit_code, reason) = match error.kind() {
+            io::ErrorKind::NotFound => (127, "no such command".to_owned()),
+            io::ErrorKind::PermissionDenied => (126, "it may not be executed".to_owned()),
+            _ => (126, error.to_string()),
+        };
+        Self { exit_code, status: format!("cannot run {program}: {reason}") }
     }
 }
 

@@ -117,12 +117,12 @@ impl Logger for Log {
     }
 
     fn log(&self, record: LogRecord<'_>) {
-        let LogRecord { level, target, message, file, line } = record;
+        let LogRecord { level, message, .. } = record;
         let plugin = self.plugin.as_str();
         // A level is part of an event's code and cannot be a variable.
         macro_rules! event {
             ($level:ident) => {
-                tracing::event!(target: "autoprof::plugin", Level::$level, plugin, target, file, line, "{message}")
+                tracing::event!(target: "autoprof::plugin", Level::$level, "{message} ({plugin})")
             };
         }
         match level {

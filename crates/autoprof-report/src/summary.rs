@@ -62,8 +62,10 @@ fn state_cell(record: &ProfilerRecord) -> Cell {
 }
 
 fn data(host: &HostRecord) -> String {
-    let n = host.bytes();
-    if n > 0 { bytes(n) } else { host.step.word().to_owned() }
+    match host.bytes() {
+        0 => "-".to_owned(),
+        n => bytes(n),
+    }
 }
 
 /// Every reason with the hosts that it holds for, in the order of the first host.
@@ -89,6 +91,11 @@ fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
                     record.last_words.as_ref().map(|w| format!("\n  it said: {}", autoprof_core::text::one_line(w)));
                 let words = words.unwrap_or_default();
                 note(name.as_str(), format!("{profiler} {}: {reason}{words}", record.state.word()));
+            }
+            for table in &record.tables {
+                for warning in &table.warnings {
+                    note(name.as_str(), format!("{profiler}: {}: {warning}", table.path));
+                }
             }
         }
     }

@@ -11,13 +11,15 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "autoprof", version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "Examples:
-  autoprof run -- sleep 5                              this machine, the preset `light`, nothing to install
-  autoprof run -w web[01-03],db1 -p light -p perf -- ./load.sh --rate 500
-  autoprof run job.yaml                                what the job file says
-  autoprof check -w web[01-03] -p perf                 what would work where, and why not
+  autoprof run -- sleep 5
+  autoprof run -w web[01-03],db1 -p light -p perf -- ./load.sh
+  autoprof run job.yaml
+  autoprof check -w web[01-03] -p perf
 
-Exit status: the test's own; 125 when profiling failed by --require; 126 or 127 when the test cannot be run;
-2 for usage; 130 after Ctrl-C.")]
+Exit status of run: the test's own; 124 when it took longer than
+--timeout; 125 when profiling failed by --require; 126 or 127 when
+it cannot be run; 2 for usage; 130 after Ctrl-C, 143 after SIGTERM,
+129 after SIGHUP. check: 1 when something asked for cannot run.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

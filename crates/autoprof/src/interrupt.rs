@@ -1,4 +1,6 @@
 //! Signals to this process become interruptions of the run.
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use autoprof_core::conduct::{Interrupter, Interrupts, interrupts};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +26,9 @@ pub fn listen() -> std::io::Result<Interrupts> {
 }
 
 fn say(interrupter: &Interrupter, name: &str) {
-    crate::screen::line(&format!("{name}: stopping and collecting; once more to give up at once"));
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    if FIRST.swap(false, Ordering::SeqCst) {
+        crate::screen::line(&format!("{name}: stopping and collecting; once more to give up at once"));
+    }
     interrupter.interrupt(name);
 }

@@ -325,7 +325,7 @@ impl Login<'_> {
         let message = format!("cannot log in to {place} as {user}: the host takes {offered}; tried {tried}");
         let hint = if self.over {
             "the host lets only a few keys be tried (MaxAuthTries): name the right one with IdentityFile and \
-             IdentitiesOnly yes, or with --identity-file"
+             IdentitiesOnly yes, or with identity_file of the host in the job file"
                 .to_owned()
         } else {
             format!(

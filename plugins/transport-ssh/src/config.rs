@@ -169,6 +169,12 @@ fn agent(setting: Option<&str>, user: &User, tokens: &Tokens<'_>) -> Option<Path
 }
 
 fn jump(host: &Host, params: &HostParams) -> Result<Vec<Host>, TransportError> {
+    // A host that is meant to be reached through a proxy alone must not be connected to directly.
+    if host.jump.is_none() && params.proxy_jump.is_none() && word(params, "proxycommand").is_some_and(|c| c != "none") {
+        let message = format!("the SSH configuration gives {} a ProxyCommand, which is not supported", host.address());
+        return Err(bad(message)
+            .with_hint("use ProxyJump, or give the host a jump of its own in the job (jump: none for a direct way)"));
+    }
     let listed: Vec<String> = match (&host.jump, &params.proxy_jump) {
         (Some(jump), _) => jump.split(',').map(str::to_owned).collect(),
         (None, Some(jump)) => jump.clone(),

@@ -108,8 +108,9 @@ pub(crate) async fn step<T>(
 
 fn too_slow(step: &str, place: &str, limit: Duration, option: &str) -> TransportError {
     let message = format!("{step} with {place} timed out after {} s", limit.as_secs_f64());
-    TransportError::new(TransportErrorKind::Timeout, message)
-        .with_hint(format!("raise the option {option} if the host is only slow"))
+    TransportError::new(TransportErrorKind::Timeout, message).with_hint(format!(
+        "if the host is only slow, raise {option} (seconds) among the host's options in the job file"
+    ))
 }
 
 /// Blocking work (files, prompts) beside the connections.

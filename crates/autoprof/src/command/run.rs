@@ -3,6 +3,7 @@ use std::{io::IsTerminal, sync::Arc};
 
 use autoprof_core::{
     conduct::{self, End, Outcome, Work},
+    duration::Span,
     job::JobFile,
 };
 use autoprof_report::summary::summary;
@@ -75,6 +76,10 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
     let screen = Arc::new(Screen::new(wire::say(global)));
     let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, TestStdout::Stdout);
     let plan = wire::plan(asked, options, &job, Work::UntilInterrupted, Life::Detached);
+    let ends = Span(std::time::Duration::from_millis(plan.settings.max_duration_ms));
+    if job.test.is_some() {
+        crate::screen::line("start runs no test: the job's test is left out (`autoprof run` runs it)");
+    }
     let outcome = runtime.block_on(conduct::start(plan, env));
     screen.close();
     let outcome = outcome?;
@@ -90,6 +95,7 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
     if wire::say(global) >= Say::Phases {
         let run = &outcome.directory;
         crate::screen::line(&format!("profiling goes on; `autoprof report {run}` ends it and brings the results back"));
+        crate::screen::line(&format!("it ends by itself after {ends} (--max-duration)"));
     }
     Ok(0)
 }

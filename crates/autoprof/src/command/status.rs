@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use autoprof_core::{
     conduct,
-    manifest::Manifest,
+    manifest::{Manifest, RunPhase},
     run::{self, RunError},
 };
 use autoprof_report::{size::bytes, summary::summary};
@@ -36,7 +36,11 @@ pub fn status(global: &Global, status: &Status) -> Result<u8, Failure> {
         let all: Vec<Manifest> = manifests.collect();
         print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
     } else {
-        manifests.for_each(|m| print(&format!("{}\n", headline(&m))));
+        let lines: Vec<String> = manifests.map(|m| format!("{}\n", headline(&m))).collect();
+        match lines.as_slice() {
+            [] => print(&format!("no runs in {}\n", status.results)),
+            lines => print(&lines.concat()),
+        }
     }
     Ok(0)
 }
@@ -64,10 +68,10 @@ fn headline(manifest: &Manifest) -> String {
 fn elapsed(manifest: &Manifest) -> std::time::Duration {
     let ended = manifest.hosts.values().flat_map(|h| h.profilers.values()).filter_map(|p| p.ended).map(|i| i.utc).max();
     let until = match manifest.phase {
-        run_phase if run_phase < autoprof_core::manifest::RunPhase::Stopped => None,
-        _ => ended,
+        RunPhase::Preparing | RunPhase::Running => autoprof_core::now(),
+        // A run that never began has taken no time to speak of.
+        RunPhase::Stopped | RunPhase::Collecting | RunPhase::Finished => ended.unwrap_or(manifest.created),
     };
-    let until = until.unwrap_or_else(autoprof_core::now);
     let span = until.duration_since(manifest.created);
     std::time::Duration::from_secs(u64::try_from(span.as_secs()).unwrap_or(0))
 }
