@@ -222,7 +222,8 @@ fn phase_text(phase: RunPhase, manifest: &Manifest) -> String {
     };
     match phase {
         RunPhase::Running => {
-            let skew = manifest.skew_s.map(|s| format!(", begun within {:.0} ms", s * 1e3)).unwrap_or_default();
+            let skew = manifest.skew_s.filter(|_| manifest.hosts.len() > 1);
+            let skew = skew.map(|s| format!(", begun within {:.0} ms", s * 1e3)).unwrap_or_default();
             format!("profiling {hosts}{skew}")
         }
         RunPhase::Collecting => format!("collecting from {hosts}"),

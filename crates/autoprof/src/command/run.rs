@@ -5,6 +5,7 @@ use autoprof_core::{
     conduct::{self, End, Outcome, Work},
     duration::Span,
     job::JobFile,
+    manifest::RunPhase,
 };
 use autoprof_report::summary::summary;
 
@@ -126,6 +127,11 @@ pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
         }
         End::Interrupted(by) => crate::screen::line(&format!("interrupted by {by}; what was collected is here")),
         End::GivenUp(by) => crate::screen::line(&format!("given up after a second {by}")),
+    }
+    if outcome.manifest.phase == RunPhase::Stopped && outcome.end == End::Complete {
+        let run = &outcome.directory;
+        crate::screen::line(&format!("the data is on the hosts; `autoprof report {run}` brings it back"));
+        return;
     }
     for (host, directory) in &outcome.left {
         crate::screen::line(&format!("left on {host}: {directory}"));
