@@ -180,3 +180,13 @@ fn a_job_files_test_hosts_and_profilers_are_used() {
     let manifest = lab::manifest(&out);
     assert_eq!(manifest["hosts"]["here"]["profilers"]["proc"]["args"]["interval"], 0.2);
 }
+
+#[test]
+fn a_test_whose_reader_is_gone_ends_as_it_would_in_a_shell() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let program = crate::support::autoprof(&[]).get_program().to_owned();
+    let pipe = format!("'{}' run -o {out} -- yes | head -n 1", program.to_str().unwrap());
+    let done = lab::run(std::process::Command::new("bash").args(["-o", "pipefail", "-c", &pipe]), crate::support::LONG);
+    assert_eq!((done.code(), done.stdout.as_str()), (128 + 13, "y\n"), "{done}");
+}

@@ -38,12 +38,18 @@ pub struct Test {
     pub timeout: Option<Span>,
 }
 
-/// Takes what a test prints, as it comes; it is kept in the run directory all the same.
+/// Takes what a test prints, as it comes.
 pub trait TestOutput: Send + Sync {
     /// Bytes of its standard output.
-    fn stdout(&self, bytes: &[u8]);
+    ///
+    /// # Errors
+    /// When nobody takes any more: the test's own next write then fails, as it would without autoprof between.
+    fn stdout(&self, bytes: &[u8]) -> io::Result<()>;
     /// Bytes of its standard error.
-    fn stderr(&self, bytes: &[u8]);
+    ///
+    /// # Errors
+    /// As [`Self::stdout`].
+    fn stderr(&self, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// Passes a test's output through to this process's own streams, untouched.
@@ -51,13 +57,12 @@ pub trait TestOutput: Send + Sync {
 pub struct Passthrough;
 
 impl TestOutput for Passthrough {
-    fn stdout(&self, bytes: &[u8]) {
-        // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
-        let _ = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
+    fn stdout(&self, bytes: &[u8]) -> io::Result<()> {
+        io::stdout().write_all(bytes).and_then(|()| io::stdout().flush())
     }
 
-    fn stderr(&self, bytes: &[u8]) {
-        let _ = io::stderr().write_all(bytes);
+    fn stderr(&self, bytes: &[u8]) -> io::Result<()> {
+        io::stderr().write_all(bytes)
     }
 }
 
@@ -167,13 +172,19 @@ impl Test {
     }
 }
 
-/// Copies a stream to where it goes and to a file.
-async fn copy(mut from: impl AsyncRead + Unpin, to: impl Fn(&[u8]), mut kept: File) {
+/// Copies a stream to where it goes and to a file. When nobody takes it any more (`| head`) it is closed, so that a test
+/// that prints without end ends as it would have.
+async fn copy(mut from: impl AsyncRead + Unpin, to: impl Fn(&[u8]) -> io::Result<()>, kept: File) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut kept = Some(kept);
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        to(&buffer[..n]);
-        if let Err(e) = kept.write_all(&buffer[..n]) {
-            tracing::warn!("cannot keep the test's output: {e}");
+        let passed = to(&buffer[..n]);
+        if let Some(Err(e)) = kept.as_mut().map(|file| file.write_all(&buffer[..n])) {
+            tracing::warn!("the test's output is not kept from here on: {e}");
+            kept = None;
+        }
+        if passed.is_err() {
+            return;
         }
     }
 }
@@ -266,6 +277,25 @@ mod tests {
     async fn a_test_that_takes_too_long_is_ended() {
         let slow = Test { timeout: Some(Span(Duration::from_millis(100))), ..test("sleep 600") };
         assert_eq!(run(slow).await.0.exit_code, TIMED_OUT);
+    }
+
+    #[tokio::test]
+    async fn a_test_that_prints_without_end_ends_when_nobody_reads() {
+        struct Gone;
+        impl TestOutput for Gone {
+            fn stdout(&self, _: &[u8]) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn stderr(&self, _: &[u8]) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let endless = Test { argv: vec!["yes".into()], ..test("") };
+        let mut running = endless.start(dir, &(Arc::new(Gone) as Arc<dyn TestOutput>)).unwrap();
+        assert_eq!(running.wait().await.exit_code, 128 + 13);
     }
 
     #[test]

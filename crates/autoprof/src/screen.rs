@@ -266,24 +266,23 @@ impl TestStreams {
 }
 
 impl TestOutput for TestStreams {
-    fn stdout(&self, text: &[u8]) {
+    fn stdout(&self, text: &[u8]) -> io::Result<()> {
         match self.stdout {
             TestStdout::Stdout => pass(io::stdout(), text),
             TestStdout::Stderr => pass(io::stderr(), text),
         }
     }
 
-    fn stderr(&self, text: &[u8]) {
-        pass(io::stderr(), text);
+    fn stderr(&self, text: &[u8]) -> io::Result<()> {
+        pass(io::stderr(), text)
     }
 }
 
 /// Whether the test has begun a line on the terminal and not ended it: nothing may be drawn over that.
 static MID_LINE: AtomicBool = AtomicBool::new(false);
 
-fn pass(mut to: impl Write + IsTerminal, text: &[u8]) {
-    // The reader of our output may be gone (`| head`); the test still runs and its output is still kept.
-    let mut write = || drop(to.write_all(text).and_then(|()| to.flush()));
+fn pass(mut to: impl Write + IsTerminal, text: &[u8]) -> io::Result<()> {
+    let mut write = || to.write_all(text).and_then(|()| to.flush());
     if !io::stderr().is_terminal() {
         return write();
     }
@@ -294,10 +293,11 @@ fn pass(mut to: impl Write + IsTerminal, text: &[u8]) {
     if !ends_line {
         bars().set_draw_target(ProgressDrawTarget::hidden());
     }
-    write();
+    let written = write();
     if ends_line && DRAWING.load(Ordering::SeqCst) {
         bars().set_draw_target(ProgressDrawTarget::stderr());
     }
+    written
 }
 
 /// Asks for secrets at the terminal.
