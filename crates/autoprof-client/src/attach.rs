@@ -19,8 +19,8 @@ use rustix::{
 
 use crate::{clock, events, lease, marker, poll};
 
-/// How long a client may take from its launch to its first sign of life.
-const UP: Duration = Duration::from_secs(20);
+/// How long a client may take from its launch to its first sign of life; the controller usually has less patience.
+const UP: Duration = Duration::from_secs(300);
 /// Longest line that is taken from the controller.
 const LONGEST_LINE: usize = 256;
 
@@ -70,15 +70,19 @@ impl Line {
     fn wait_for_client(&mut self) -> io::Result<Client> {
         let begun = Instant::now();
         loop {
+            // Looked at first: a client takes charge before it records anything.
+            let has_been_up = self.dir.join(EVENTS_FILE).exists();
             if let Some(process) = client_process(&self.dir)? {
                 // Between taking charge and keeping a lease the client is up for a moment without one.
                 let held = lease::hold(&self.dir)?;
                 if held.is_some() || begun.elapsed() > UP {
                     return Ok(Client { process, _lease: held });
                 }
-            } else if self.relay()? > 0 || begun.elapsed() > UP {
+            } else if has_been_up {
                 self.client_is_gone()?;
-                return Err(io::Error::other("no client is in charge of this directory"));
+                return Err(io::Error::other("no client is in charge of this directory any more"));
+            } else if begun.elapsed() > UP {
+                return Err(io::Error::other("no client came up in this directory"));
             }
             std::thread::sleep(lease::RETRY);
         }
@@ -175,7 +179,7 @@ pub fn client_process(dir: &Path) -> io::Result<Option<OwnedFd>> {
         other => other?,
     };
     // The lock says that the process is alive and that the number is not somebody else's by now.
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => return Ok(None),
         Err(Errno::AGAIN) => {}
         Err(e) => return Err(e.into()),

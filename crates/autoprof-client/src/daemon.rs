@@ -22,8 +22,8 @@ use crate::{
     sys,
 };
 
-/// How often the directory's lock is tried for, 2 ms apart.
-const TAKE_CHARGE_TRIES: u32 = 100;
+/// How often the directory's lock is tried for, 2 ms apart: who looks may be put to sleep by the kernel while it has it.
+const TAKE_CHARGE_TRIES: u32 = 1000;
 /// How often a group whose leader is gone is looked at: nothing else says that its last member went.
 const STRAY_LOOK_NS: i64 = 20_000_000;
 

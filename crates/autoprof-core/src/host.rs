@@ -125,6 +125,9 @@ impl FromStr for Host {
                 p.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is a number from 1 to 65535"))
             })
             .transpose()?;
+        if address.contains(['[', ']']) {
+            return Err(bad("brackets hold a range of numbers, such as [01-16], or an IPv6 address"));
+        }
         check_name(address).map_err(|reason| bad(&reason))?;
         let name = match port {
             Some(port) if address.contains(':') => format!("[{address}]:{port}"),
@@ -296,6 +299,8 @@ mod tests {
             "../x",
             "a/b",
             "-oProxyCommand=x",
+            "web[]",
+            "web[a-b]",
             "a\u{1b}",
         ] {
             assert!(text.parse::<Host>().is_err(), "{text:?}");

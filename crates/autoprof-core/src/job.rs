@@ -33,9 +33,11 @@ pub fn preset(name: &str) -> Option<&'static [&'static str]> {
 pub struct JobFile {
     /// A name for the run, part of its id.
     pub name: Option<String>,
-    /// Machines to profile; none: this machine.
+    /// Machines to profile; without the key: this machine.
+    #[serde(deserialize_with = "not_empty")]
     pub hosts: Vec<HostEntry>,
-    /// Profilers to run on every host, or names of presets; none: the preset `light`.
+    /// Profilers to run on every host, or names of presets; without the key: the preset `light`.
+    #[serde(deserialize_with = "not_empty")]
     pub profilers: Vec<ProfilerEntry>,
     /// What to run in between; none: until interrupted.
     pub test: Option<TestSpec>,
@@ -291,6 +293,15 @@ impl JobFile {
     }
 }
 
+/// A list with something in it: a generated `hosts: []` must not quietly become this machine.
+fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(d)?;
+    if list.is_empty() {
+        return Err(D::Error::custom("the list is empty: name something, or leave the key out for the default"));
+    }
+    Ok(list)
+}
+
 impl HostEntry {
     /// The hosts that the entry stands for, each with the profilers of its own.
     ///
@@ -518,6 +529,7 @@ timeouts: {start: 5}
             error("hosts:\n  - a\n  - 'b c'\n"),
             "hosts[1]: cannot read host \"b c\": a host's name cannot have ' ' at line 3 column 5"
         );
+        assert!(error("hosts: []\n").contains("the list is empty"), "{}", error("hosts: []\n"));
         assert!(error("test:\n  command: []\n").contains("the test's command is empty"));
         assert!(error("require: most\n").contains("write all, any, or a percentage"));
         assert!(error("profilers:\n- vmstat: 5\n  perf: {}\n").contains("each profiler as its own entry"));

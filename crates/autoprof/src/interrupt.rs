@@ -1,8 +1,14 @@
 //! Signals to this process become interruptions of the run.
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use autoprof_core::conduct::{Interrupter, Interrupts, interrupts};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How soon after another one a signal is only its echo.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// Listens for the signals that end a run; needs a runtime.
 ///
@@ -17,8 +23,14 @@ pub fn listen() -> std::io::Result<Interrupts> {
         let mut stream = signal(kind)?;
         let interrupter = std::sync::Arc::clone(&interrupter);
         tokio::spawn(async move {
+            let mut last: Option<Instant> = None;
             while stream.recv().await.is_some() {
-                say(&interrupter, name);
+                // timeout(1) and service managers signal the process and then its group: that is one request.
+                let echo = name != "SIGINT" && last.is_some_and(|at| at.elapsed() < ECHO);
+                last = Some(Instant::now());
+                if !echo {
+                    say(&interrupter, name);
+                }
             }
         });
     }

@@ -7,7 +7,7 @@ use autoprof_core::{
     conduct::{Environment, Interrupts, Plan, Work},
     duration::Span,
     host,
-    job::{HostKeys, JobFile, JobHost},
+    job::{HostKeys, JobFile, JobHost, PRESETS},
     manifest::RunSettings,
     profilers::ProfilerSet,
     protocol,
@@ -15,7 +15,7 @@ use autoprof_core::{
     store::ClientStore,
     test::Test,
 };
-use autoprof_loader::{Plugins, Trust};
+use autoprof_loader::{LoadError, Plugins, Trust};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
@@ -93,6 +93,11 @@ pub struct Asked {
 /// Reads hosts and profilers from flags and job, loads what they need and checks every argument; touches no host.
 pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked, Failure> {
     let hosts = hosts(targets, job)?;
+    if let Some(tmpdir) = targets.tmpdir.as_ref().or(job.tmpdir.as_ref())
+        && (!tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty())
+    {
+        return Err(Failure::usage(format!("tmpdir {tmpdir:?} is not an absolute path below /")));
+    }
     let specs: Vec<ProfilerSpec> = if !targets.profilers.is_empty() {
         targets.profilers.clone()
     } else if !job.profilers.is_empty() {
@@ -113,7 +118,8 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
     let mut transports: Vec<&str> = hosts.iter().map(|h| h.host.transport.as_str()).collect();
     transports.sort_unstable();
     transports.dedup();
-    let registry = Arc::new(registry(global, names, transports, signaler(job))?);
+    let registry = registry(global, names, transports, signaler(job)).map_err(with_presets)?;
+    let registry = Arc::new(registry);
     let mut set = ProfilerSet::new();
     set.request(&registry, &specs)?;
     for host in &hosts {
@@ -122,6 +128,18 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
         }
     }
     Ok(Asked { hosts: hosts.into_iter().map(|h| h.host).collect(), set, registry })
+}
+
+/// Where no profiler's name is near, a preset's may have been meant.
+fn with_presets(failure: Failure) -> Failure {
+    let Failure::Plugins(LoadError::NotProvided { wanted, .. }) = &failure else { return failure };
+    let preset = autoprof_core::text::nearest(&wanted.name, PRESETS.iter().map(|(name, _)| *name));
+    match (&wanted.nearest, preset) {
+        (None, Some(preset)) if wanted.kind == "profiler" => {
+            Failure::usage(format!("unknown profiler {:?}: did you mean the preset {preset:?}?", wanted.name))
+        }
+        _ => failure,
+    }
 }
 
 fn signaler(job: &JobFile) -> &str {
