@@ -30,7 +30,7 @@ lint: setup
 advisories:
     cargo deny check advisories
 
-# Install what the tests need (OpenSSH's server, sysstat, procps, perf, shellcheck)
+# Install what the tests need (OpenSSH, sysstat, procps, perf, fish, tcsh, shellcheck)
 setup:
     scripts/setup.sh
 
