@@ -175,7 +175,7 @@ fn russh_config(known: &KnownHost) -> Config {
         nodelay: true,
         preferred: Preferred {
             key: Cow::Owned(key),
-            // GCM moves twice as much as ChaCha20 where both sides have AES (docs: reference on SSH).
+            // GCM moves twice as much as ChaCha20 where both sides have AES (docs/performance.md).
             cipher: Cow::Borrowed(&[
                 cipher::AES_128_GCM,
                 cipher::AES_256_GCM,
