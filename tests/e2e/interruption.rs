@@ -1,6 +1,14 @@
 //! Ctrl-C, once and twice, and other signals.
 use crate::support::{LONG, Scratch, autoprof, hosts, run, state};
 
+/// Begins a run on both hosts of a lab, with a profiler and vmstat, around a script.
+fn begin(lab: &lab::Lab, out: &camino::Utf8Path, profiler: &str, script: &str) -> lab::Running {
+    let config = lab.ssh_config();
+    let args =
+        ["run", "--ssh-config", config.as_str(), "-w", "h[1-2]", "-o", out.as_str(), "-p", profiler, "-p", "vmstat"];
+    lab::Running::start(autoprof(&args).args(["--", "sh", "-c", script]))
+}
+
 #[test]
 fn once_stops_collects_reports_and_exits_130() {
     if lab::skip_unless(&["sshd", "vmstat"]) {
@@ -8,12 +16,8 @@ fn once_stops_collects_reports_and_exits_130() {
     }
     let lab = hosts(2).start();
     let scratch = Scratch::new();
-    let (out, config) = (scratch.path("run"), lab.ssh_config());
-    let args =
-        ["run", "--ssh-config", config.as_str(), "-w", "h[1-2]", "-o", out.as_str(), "-p", "proc", "-p", "vmstat"];
-    let mut command = autoprof(&args);
-    command.args(["--", "sh", "-c", "echo begun; sleep 600"]);
-    let mut running = lab::Running::start(&mut command);
+    let out = scratch.path("run");
+    let mut running = begin(&lab, &out, "proc", "echo begun; sleep 600");
     running.wait_for("begun", LONG);
     running.signal(lab::Signal::INT);
     let done = running.finish(LONG);
@@ -70,15 +74,8 @@ fn a_client_that_is_killed_is_noticed_and_what_it_had_written_comes_back() {
     }
     let lab = hosts(2).start();
     let scratch = Scratch::new();
-    let (out, config) = (scratch.path("run"), lab.ssh_config());
-    let args =
-        ["run", "--ssh-config", config.as_str(), "-w", "h[1-2]", "-o", out.as_str(), "-p", "proc:0.1", "-p", "vmstat"];
-    let mut running = lab::Running::start(autoprof(&args).args([
-        "--",
-        "sh",
-        "-c",
-        "echo begun; sleep 1; echo more; sleep 2; exit 5",
-    ]));
+    let out = scratch.path("run");
+    let mut running = begin(&lab, &out, "proc:0.1", "echo begun; sleep 1; echo more; sleep 2; exit 5");
     running.wait_for("more", LONG);
     let processes = lab[1].processes();
     let client = processes.iter().find(|p| p.command.starts_with("autoprof-client run")).expect("the client of h1");

@@ -51,11 +51,6 @@ pub(crate) struct HostClient {
     failed: bool,
 }
 
-/// A profiler as it is to run on one host.
-pub(crate) struct Request<'a> {
-    pub(crate) proxy: &'a ProfilerProxy,
-}
-
 impl HostClient {
     pub(crate) fn new(host: Host, context: Arc<Context>) -> Self {
         Self { host, context, session: None, channel: None, facts: None, directory: None, after: 0, failed: false }
@@ -91,12 +86,13 @@ impl HostClient {
     }
 
     /// Connects, installs, plans: everything that touches the host before a client runs.
-    pub(crate) async fn survey(&mut self, requests: &[Request<'_>]) -> Option<ControlFile> {
+    pub(crate) async fn survey(&mut self, proxies: &[ProfilerProxy]) -> Option<ControlFile> {
         self.note(HostEvent::Connecting);
         self.connect().await?;
         let timeouts = self.context.settings.timeouts.clone();
         let session = self.session.clone()?;
-        let probes: Vec<ToolProbe> = requests.iter().flat_map(|r| r.proxy.encoder().profiler().tool_probes()).collect();
+        let probes: Vec<ToolProbe> =
+            proxies.iter().flat_map(|proxy| proxy.encoder().profiler().tool_probes()).collect();
         let tmpdir = self.context.settings.tmpdir.clone();
         let probed = self
             .step("install", timeouts.install, install::probe(session.as_ref(), &tmpdir), InstallError::hint)
@@ -114,13 +110,13 @@ impl HostClient {
         };
         self.note(HostEvent::Facts { facts: Box::new(facts.clone()) });
         self.facts = Some(facts.clone());
-        Some(self.plan(requests, &facts))
+        Some(self.plan(proxies, &facts))
     }
 
     /// Encodes every profiler for this host.
-    fn plan(&self, requests: &[Request<'_>], facts: &HostFacts) -> ControlFile {
+    fn plan(&self, proxies: &[ProfilerProxy], facts: &HostFacts) -> ControlFile {
         let mut profilers = Vec::new();
-        for Request { proxy } in requests {
+        for proxy in proxies {
             let (profiler, args) = (proxy.name().to_owned(), proxy.args().clone());
             let preset = proxy.origin().preset().map(str::to_owned);
             match proxy.encode(facts) {

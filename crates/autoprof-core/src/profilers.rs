@@ -6,7 +6,7 @@ use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 
 use crate::{
     args::{Args, ProfilerSpec},
-    client::{Context, HostClient, Request},
+    client::{Context, HostClient},
     error::ArgError,
     host::Host,
     job,
@@ -382,9 +382,8 @@ impl Profilers {
         let set = &self.set;
         let entering = self.clients.values_mut().filter(|c| new.iter().any(|h| h.name == c.host().name));
         bounded(forks, entering, |client| async move {
-            let requests: Vec<Request<'_>> =
-                set.of(&client.host().name).iter().map(|proxy| Request { proxy }).collect();
-            let control = client.survey(&requests).await;
+            let proxies = set.of(&client.host().name);
+            let control = client.survey(proxies).await;
             if let (Some(control), Depth::Launch) = (control, depth) {
                 client.launch(&control).await;
             }
