@@ -24,34 +24,54 @@ lint: setup
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
     cargo deny --log-level error check bans licenses sources
-    shellcheck scripts/*.sh .ci/run
+    shellcheck scripts/*.sh tests/vm/*.sh .ci/run
 
 # Ask the advisory database, which needs the network, about the dependencies
 advisories:
     cargo deny check advisories
 
-# Install what the tests need (OpenSSH, sysstat, procps, perf, fish, tcsh, shellcheck)
+# Install what the tests need (OpenSSH, sysstat, procps, perf, fish, tcsh, NATS, shellcheck)
 setup:
     scripts/setup.sh
 
 # Build everything optimised
-build: (client arch)
-    cargo build --release --workspace --exclude autoprof-client --exclude autoprof-tests
+build: (client arch) (relay arch)
+    cargo build --release --workspace --exclude autoprof-client --exclude autoprof-relay --exclude autoprof-tests
 
 # Build the client for hosts of an architecture (x86_64, aarch64)
 client ARCH=arch:
     scripts/client.sh {{ARCH}}
+
+# Build the program that joins clients to a NATS server, for hosts of an architecture
+relay ARCH=arch:
+    scripts/client.sh {{ARCH}} autoprof-relay
 
 # Install into PREFIX: bin/, lib/autoprof/plugins/, lib/autoprof/clients/; the tree works from anywhere
 install PREFIX: build
     scripts/install.sh release "{{PREFIX}}"
 
 # The same tree from an unoptimised build, for demo and tests
-stage: (client arch)
-    cargo build --quiet --workspace --exclude autoprof-client --exclude autoprof-tests
+stage: (client arch) (relay arch)
+    cargo build --quiet --workspace --exclude autoprof-client --exclude autoprof-relay --exclude autoprof-tests
     scripts/install.sh debug {{stage}}
+
+# Look for bytes that break a reader (archive control convert events hosts job note), beginning from fuzz/corpus
+fuzz TARGET SECONDS="60":
+    command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
+    mkdir -p fuzz/target/found/{{TARGET}}
+    cp Cargo.lock fuzz/
+    ASAN_OPTIONS=quarantine_size_mb=64 RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+        -max_total_time={{SECONDS}} -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=8192 -entropic_scale_per_exec_time=1
+
+# Inject faults into runs, with options such as --runs 200 --seed 7 --fault reboot (as root, for hosts in namespaces)
+torture *ARGS: setup stage
+    AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin torture -- {{ARGS}}
 
 # Measure against peers that are there, and print one table
 bench *ARGS: build
     scripts/install.sh release {{justfile_directory()}}/target/bench-stage
     AUTOPROF_STAGE={{justfile_directory()}}/target/bench-stage cargo run --release --quiet -p autoprof-tests --bin bench -- {{ARGS}}
+
+# Reboot, reset and cut the power of a virtual machine under autoprof (minutes; builds its disk first, as root)
+reboot-test *SCENARIOS: stage
+    AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin reboot-test -- {{SCENARIOS}}

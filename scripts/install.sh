@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lays out a built tree: bin/autoprof, lib/autoprof/plugins/*.so, lib/autoprof/clients/ARCH/autoprof-client.
+# Lays out a built tree: bin/autoprof, lib/autoprof/plugins/*.so, lib/autoprof/clients/ARCH/autoprof-{client,relay}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,8 +14,8 @@ for crate in plugins/*/; do
     install -m 755 "target/$build/$library" "$prefix/lib/autoprof/plugins/.$library"
     mv "$prefix/lib/autoprof/plugins/.$library" "$prefix/lib/autoprof/plugins/$library"
 done
-for client in target/clients/*/autoprof-client; do
-    arch=$(basename "$(dirname "$client")")
+for program in target/clients/*/autoprof-*; do
+    arch=$(basename "$(dirname "$program")")
     install -d -m 755 "$prefix/lib/autoprof/clients/$arch"
-    install -m 755 "$client" "$prefix/lib/autoprof/clients/$arch/autoprof-client"
+    install -m 755 "$program" "$prefix/lib/autoprof/clients/$arch/$(basename "$program")"
 done

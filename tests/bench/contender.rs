@@ -1,13 +1,38 @@
 //! Who is measured, and the turns they take.
 
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+
+/// Another build of autoprof, which takes the same turns.
+static OTHER: OnceLock<Utf8PathBuf> = OnceLock::new();
+/// Whether it is its turn.
+static IS_OTHER: AtomicBool = AtomicBool::new(false);
+
+/// Has every measurement of autoprof made with another build as well: an installed tree.
+pub fn compare_with(prefix: Utf8PathBuf) {
+    OTHER.set(prefix).expect("there is one build to compare with");
+}
+
+/// The installed tree of autoprof whose turn it is.
+pub fn prefix() -> Utf8PathBuf {
+    let other = OTHER.get().filter(|_| IS_OTHER.load(Ordering::Relaxed));
+    other.cloned().unwrap_or_else(|| lab::stage().to_owned())
+}
+
+/// The program whose turn it is, with nothing of this process's environment.
+pub fn autoprof() -> Command {
+    lab::autoprof_of(&prefix())
+}
 
 /// One line of the table: what is measured (with its unit), by whom, and the values; none when the contender's program
 /// is not installed.
 pub struct Row {
     pub what: String,
-    pub name: &'static str,
+    pub name: String,
     pub samples: Option<Vec<f64>>,
 }
 
@@ -19,16 +44,41 @@ pub struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    /// autoprof, whose one run gives a value for each of several rows.
-    pub fn autoprof(rows: &[(&str, &'static str)], run: impl FnMut() -> Vec<f64> + 'a) -> Self {
-        let row = |&(what, name): &(&str, &'static str)| Row { what: what.to_owned(), name, samples: Some(Vec::new()) };
-        Self { rows: rows.iter().map(row).collect(), run: Box::new(run) }
+    /// autoprof, whose one run gives a value for each of several rows; with another build to compare with, twice as many
+    /// rows and two runs, each first in every other round.
+    pub fn autoprof(rows: &[(&str, &str)], mut run: impl FnMut() -> Vec<f64> + 'a) -> Self {
+        let row = |&(what, name): &(&str, &str), build: &str| Row {
+            what: what.to_owned(),
+            name: format!("{name}{build}"),
+            samples: Some(Vec::new()),
+        };
+        let Some(_) = OTHER.get() else {
+            return Self { rows: rows.iter().map(|own| row(own, "")).collect(), run: Box::new(run) };
+        };
+        let builds = ["", " — the other build"];
+        let mut order = [false, true];
+        let run = move || {
+            let mut values = [Vec::new(), Vec::new()];
+            for is_other in order {
+                IS_OTHER.store(is_other, Ordering::Relaxed);
+                values[usize::from(is_other)] = run();
+            }
+            IS_OTHER.store(false, Ordering::Relaxed);
+            order.reverse();
+            let [own, other] = values;
+            own.into_iter().zip(other).flat_map(|(own, other)| [own, other]).collect()
+        };
+        let rows = rows.iter().flat_map(|own| builds.map(|build| row(own, build))).collect();
+        Self { rows, run: Box::new(run) }
     }
 
     /// A peer: a program that may be absent.
-    pub fn peer(program: &str, what: &str, name: &'static str, mut run: impl FnMut() -> f64 + 'a) -> Self {
+    pub fn peer(program: &str, what: &str, name: &str, mut run: impl FnMut() -> f64 + 'a) -> Self {
         let samples = lab::find_program(program).map(|_| Vec::new());
-        Self { rows: vec![Row { what: what.to_owned(), name, samples }], run: Box::new(move || vec![run()]) }
+        Self {
+            rows: vec![Row { what: what.to_owned(), name: name.to_owned(), samples }],
+            run: Box::new(move || vec![run()]),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use lab::{Host, Lab};
 
 use crate::autoprof::{Run, milliseconds};
+use crate::bare;
 use crate::contender::{Contender, Row, take_turns, timed};
 use crate::masters::Masters;
 
@@ -40,8 +41,16 @@ pub fn measure(lab: &Lab, runs: u32) -> Vec<Row> {
         (&skew, "autoprof: began of proc"),
         (&skew, "autoprof: as it states it (skew_s, clocks compared)"),
     ];
+    let again = [(&*ready, "autoprof, the client being there from an earlier run: launch → last host ready")];
     let mut contenders = vec![
         Contender::autoprof(&own, || autoprof(lab)),
+        Contender::autoprof(&again, || {
+            let run = Run::go(lab, &format!("h[1-{count}]"), &["-p", "proc", "-d", "0", "--keep-client"]);
+            vec![milliseconds(run.launched, run.last("/event/event/event", "ready"))]
+        }),
+        Contender::peer("sshd", &ready, "russh alone, 64 at a time: connects, runs `true` (lower bound)", || {
+            bare::connect_all(lab)
+        }),
         Contender::peer("pdsh", &ready, "pdsh -R ssh -f 64: runs `true` only", || shell(lab, "pdsh", "", "true").0),
         Contender::peer("pdsh", &ready, "pdsh -R ssh -f 64, curve25519: runs `true` only", || {
             shell(lab, "pdsh", LIGHT_KEX, "true").0
@@ -68,6 +77,11 @@ fn names(lab: &Lab) -> Vec<&str> {
 
 fn autoprof(lab: &Lab) -> Vec<f64> {
     let count = lab.hosts().len();
+    // What the one that leaves its client has left.
+    for host in lab.hosts() {
+        let kept = format!("{}/autoprof-client.*", host.outside(host.tmpdir()));
+        let _ = Command::new("sh").args(["-c", &format!("rm -rf {kept}")]).status();
+    }
     let run = Run::go(lab, &format!("h[1-{count}]"), &["-p", "proc", "-d", "0"]);
     let (created, ready) = (run.last("/type", "created"), run.last("/event/event/event", "ready"));
     let manifest = lab::manifest(&run.directory);

@@ -18,7 +18,7 @@ pub fn render(rows: &[Row]) -> Table {
     table.load_style(presets::ASCII_MARKDOWN).set_header(["what", "contender", "median", "min – max", "÷ autoprof"]);
     let mut group = ("", 0.0);
     for row in rows {
-        let mut cells = [String::new(), row.name.to_owned(), "absent".to_owned(), String::new(), String::new()];
+        let mut cells = [String::new(), row.name.clone(), "absent".to_owned(), String::new(), String::new()];
         if let Some((low, median, high)) = row.samples.as_deref().and_then(summary) {
             if group.0 != row.what {
                 group = (&row.what, median);
@@ -32,6 +32,11 @@ pub fn render(rows: &[Row]) -> Table {
     }
     table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
+}
+
+/// The middle one of a row's values, if it has any.
+pub fn median(row: &Row) -> Option<f64> {
+    Some(summary(row.samples.as_deref()?)?.1)
 }
 
 /// Least, median, greatest.

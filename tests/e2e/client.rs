@@ -2,13 +2,21 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::DirBuilderExt as _,
     process::{Child, Command, Stdio},
 };
 
-use autoprof_protocol::{ControlFile, Event, EventKind, Invocation, Limits, ProfilerEntry, Start};
+use autoprof_protocol::{
+    ControlFile, DiskLimits, Event, EventKind, Invocation, Limits, Marker, ProfilerEntry, Start, Task,
+};
 use camino::Utf8PathBuf;
 
 use crate::support::Scratch;
+
+/// Makes a directory as the installation does: nobody else's to look into.
+fn make_private(dir: &Utf8PathBuf) {
+    fs::DirBuilder::new().mode(0o700).create(dir).unwrap();
+}
 
 /// A client in a directory of its own, and the line to it.
 struct Client {
@@ -22,9 +30,14 @@ struct Client {
 impl Client {
     /// Launches a client that runs `sleep`; `before` sees its directory first.
     fn launch(before: impl FnOnce(&Utf8PathBuf)) -> Self {
+        Self::launch_and_attach_by(&[], before)
+    }
+
+    /// The same, with a command before that of attaching.
+    fn launch_and_attach_by(wrapper: &[&str], before: impl FnOnce(&Utf8PathBuf)) -> Self {
         let scratch = Scratch::new();
         let dir = scratch.path("autoprof-test");
-        fs::create_dir(&dir).unwrap();
+        make_private(&dir);
         let program = lab::stage().join("lib/autoprof/clients").join(std::env::consts::ARCH).join("autoprof-client");
         before(&dir);
         let start = Start { argv: vec!["sleep".into(), "600".into()], ..Start::default() };
@@ -36,18 +49,18 @@ impl Client {
                 name: "sleeper".into(),
                 invocation: Invocation { start: Some(start), ..Invocation::default() },
             }],
-            limits: Limits { lease_ms: None, max_duration_ms: 600_000 },
+            segment: 1,
+            after: 0,
+            task: Task::Profile,
+            limits: Limits { lease_ms: None, max_duration_ms: 600_000, disk: DiskLimits::default() },
         };
         let file = scratch.write("control", &serde_json::to_string(&control).unwrap());
         let launched =
             Command::new(&program).args(["launch", dir.as_str()]).stdin(fs::File::open(file).unwrap()).status();
         assert!(launched.unwrap().success());
-        let mut attached = Command::new(&program)
-            .args(["attach", dir.as_str()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let attach = [wrapper, &[program.as_str(), "attach", dir.as_str()]].concat();
+        let mut attached =
+            Command::new(attach[0]).args(&attach[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(attached.stdout.take().unwrap());
         Self { dir, program, attached, events, _scratch: scratch }
     }
@@ -99,6 +112,20 @@ fn markers_typed_by_a_person_work() {
 }
 
 #[test]
+fn it_is_heard_also_where_the_kernel_gives_no_watches() {
+    if lab::skip_unless_namespaces() {
+        return;
+    }
+    // A namespace of users has limits of its own.
+    let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let mut client = Client::launch_and_attach_by(&["unshare", "-Ur", "sh", "-c", script, "sh"], |_| {});
+    client.expect(ready);
+    client.type_marker("start", "A");
+    client.expect(started);
+    client.finish();
+}
+
+#[test]
 fn a_marker_written_before_the_client_is_up_still_starts_it() {
     let mut client = Client::launch(|dir| fs::write(dir.join("profiler.start"), "A\n").unwrap());
     client.expect(started);
@@ -123,8 +150,25 @@ fn a_marker_with_an_instant_is_obeyed_at_that_instant() {
     let now = client.expect(ready).at.unix_ns;
     let at = now + 700_000_000;
     client.type_marker("start", &format!("A {}.{:09}", at / 1_000_000_000, at % 1_000_000_000));
+    let scheduled = client.expect(|e| matches!(e, EventKind::Scheduled { .. }));
+    let EventKind::Scheduled { marker: Marker::Start, planned, late_ns: 0 } = scheduled.kind else {
+        panic!("{scheduled:?}")
+    };
+    assert!(planned.unix_ns == at && scheduled.at.unix_ns < at, "{scheduled:?}");
     let began = client.expect(|e| matches!(e, EventKind::Began { .. })).at.unix_ns;
     assert!(began >= at, "{} ns early", at - began);
+    client.finish();
+}
+
+#[test]
+fn a_marker_with_an_instant_that_is_over_is_obeyed_at_once_and_its_lateness_said() {
+    let mut client = Client::launch(|_| {});
+    let at = client.expect(ready).at.unix_ns - 3_000_000_000;
+    client.type_marker("start", &format!("A {}.{:09}", at / 1_000_000_000, at % 1_000_000_000));
+    let scheduled = client.expect(|e| matches!(e, EventKind::Scheduled { .. }));
+    let EventKind::Scheduled { late_ns, .. } = scheduled.kind else { unreachable!() };
+    assert!(late_ns >= 3_000_000_000, "{late_ns}");
+    client.expect(started);
     client.finish();
 }
 
@@ -170,10 +214,10 @@ fn a_waiting_client_does_not_wake_up_and_is_small() {
 fn a_client_whose_controller_never_comes_ends_by_its_lease() {
     let scratch = Scratch::new();
     let dir = scratch.path("autoprof-lease");
-    fs::create_dir(&dir).unwrap();
+    make_private(&dir);
     let program = lab::stage().join("lib/autoprof/clients").join(std::env::consts::ARCH).join("autoprof-client");
     let control =
-        r#"{"version":1,"run":"r","host":"h","limits":{"lease_ms":300,"max_duration_ms":600000},"profilers":[]}"#;
+        r#"{"version":3,"run":"r","host":"h","limits":{"lease_ms":300,"max_duration_ms":600000},"profilers":[]}"#;
     let control = scratch.write("control", control);
     fs::copy(&control, dir.join("control.yaml")).unwrap();
     let done = lab::run(Command::new(&program).args(["run", dir.as_str()]), crate::support::LONG);

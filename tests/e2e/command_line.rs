@@ -1,5 +1,5 @@
 //! What the command line says and refuses, word for word.
-use crate::support::{Scratch, hosts, run};
+use crate::support::{Scratch, hosts, run, run_on};
 
 fn refused(args: &[&str]) -> String {
     let done = run(args);
@@ -72,23 +72,8 @@ fn a_dry_run_prints_the_commands_and_runs_none() {
     }
     let lab = hosts(1).start();
     let scratch = Scratch::new();
-    let (out, config) = (scratch.path("run"), lab.ssh_config());
-    let done = run(&[
-        "run",
-        "--ssh-config",
-        config.as_str(),
-        "-w",
-        "h1",
-        "-o",
-        out.as_str(),
-        "-p",
-        "vmstat:5",
-        "-p",
-        "perf",
-        "--dry-run",
-        "--",
-        "false",
-    ]);
+    let out = scratch.path("run");
+    let done = run_on(&lab, "h1", &out, &["-p", "vmstat:5", "-p", "perf", "--dry-run", "--", "false"]);
     assert_eq!(done.code(), 0, "{done}");
     assert!(done.stdout.contains("vmstat -t -w -n -y 5 > vmstat.txt"), "{done}");
     assert!(done.stdout.contains("perf record"), "{done}");
@@ -189,4 +174,13 @@ fn a_test_whose_reader_is_gone_ends_as_it_would_in_a_shell() {
     let pipe = format!("'{}' run -o {out} -- yes | head -n 1", program.to_str().unwrap());
     let done = lab::run(std::process::Command::new("bash").args(["-o", "pipefail", "-c", &pipe]), crate::support::LONG);
     assert_eq!((done.code(), done.stdout.as_str()), (128 + 13, "y\n"), "{done}");
+}
+
+#[test]
+fn a_shell_is_offered_the_profilers_of_plugins_and_the_presets() {
+    let mut command = lab::autoprof();
+    command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3").args(["--", "autoprof", "run", "-p", "pe"]);
+    let offered = lab::run(&mut command, crate::support::LONG).expect_success().stdout;
+    assert!(offered.split(['\n', '\u{b}']).any(|word| word == "perf"), "{offered:?}");
+    assert!(!offered.contains("vmstat"), "{offered:?}");
 }

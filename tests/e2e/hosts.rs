@@ -163,3 +163,63 @@ fn one_that_is_not_there_is_named_and_the_run_ends_before_the_test_by_default() 
     assert!(!witness.exists());
     lab.assert_clean();
 }
+
+/// Bytes that a host's sshd has received, over all connections that have ended.
+fn received(host: &lab::Host) -> u64 {
+    let of_line = |line: &str| {
+        let (_, rest) = line.split_once("Transferred: ")?.1.split_once("received ")?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    host.log().lines().filter_map(of_line).sum()
+}
+
+#[test]
+fn a_client_that_may_stay_is_sent_once_and_only_used_when_it_is_whole_and_ours() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    const PROGRAM: u64 = 1 << 20;
+    let lab = hosts(1).start();
+    let kept = format!("{}/autoprof-client.*", lab[1].tmpdir());
+    let on_host = |script: &str| lab[1].exec(&["sh", "-c", script]).expect_success().stdout;
+    let sent = |what: &str, more: &[&str]| {
+        let before = received(&lab[1]);
+        let scratch = Scratch::new();
+        let arguments = [&["-p", "proc", "-d", "0"], more].concat();
+        run_on(&lab, "h1", &scratch.path("run"), &arguments).expect_success();
+        assert_eq!(state(&lab::manifest(scratch.path("run")), "h1", "proc"), "ok", "{what}");
+        // What it has transferred is said by sshd when the connection is over.
+        assert!(lab::wait_until(crate::support::LONG, || received(&lab[1]) > before), "{what}");
+        received(&lab[1]) - before
+    };
+    assert!(sent("without", &[]) > PROGRAM);
+    lab.assert_clean();
+    assert!(sent("to be kept", &["--keep-client"]) > PROGRAM);
+    assert_eq!(on_host(&format!("stat -c '%a %F' {kept} {kept}/*")), "700 directory\n700 regular file\n");
+    assert!(sent("kept", &[]) < PROGRAM);
+    assert!(sent("kept, and to be kept", &["--keep-client"]) < PROGRAM);
+
+    // A crash has torn it: the run goes on with one that is sent.
+    on_host(&format!("f=$(echo {kept}/*); head -c 900000 $f > $f.torn; chmod 700 $f.torn; mv $f.torn $f"));
+    assert!(sent("torn", &[]) > PROGRAM);
+    on_host(&format!("f=$(echo {kept}/*); : > $f"));
+    assert!(sent("empty", &[]) > PROGRAM);
+    // Others could have changed it.
+    on_host(&format!("rm -r {kept}"));
+    assert!(sent("again", &["--keep-client"]) > PROGRAM);
+    on_host(&format!("chmod 777 {kept}"));
+    assert!(sent("open to all", &["--keep-client"]) > PROGRAM);
+    on_host(&format!(
+        "chmod 700 {kept}; mv {kept} ~/elsewhere; ln -s ~/elsewhere $(dirname '{kept}')/autoprof-client.$(id -u)"
+    ));
+    assert!(sent("a link", &["--keep-client"]) > PROGRAM);
+    on_host(&format!("rm {kept}; mv ~/elsewhere $(dirname '{kept}')/autoprof-client.$(id -u)"));
+    assert!(sent("back in its place", &[]) < PROGRAM);
+
+    // It goes by `clean`, like what dead runs leave.
+    on_host(&format!("touch -d '1 hour ago' {kept}"));
+    let config = lab.ssh_config();
+    let cleaned = crate::support::run(&["clean", "--ssh-config", config.as_str(), "-w", "h1"]).expect_success();
+    assert!(cleaned.stdout.contains("removed ") && cleaned.stdout.contains("autoprof-client."), "{cleaned}");
+    lab.assert_clean();
+}

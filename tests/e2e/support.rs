@@ -2,7 +2,7 @@
 use std::{process::Command, time::Duration};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use lab::{Finished, Lab};
+use lab::{Finished, Lab, Running};
 use serde_json::Value;
 
 /// Longer than anything takes on a busy machine; only a hang reaches it.
@@ -14,6 +14,15 @@ pub struct Scratch(tempfile::TempDir);
 impl Scratch {
     pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// One in which every user may read and write, with a copy of the program and what belongs to it below `stage`.
+    pub fn for_everyone() -> Self {
+        let scratch = Self::new();
+        lab::run(Command::new("chmod").args(["1777", scratch.path("").as_str()]), LONG).expect_success();
+        let stage = scratch.path("stage");
+        lab::run(Command::new("cp").args(["-r", lab::stage().as_str(), stage.as_str()]), LONG).expect_success();
+        scratch
     }
 
     pub fn path(&self, name: &str) -> Utf8PathBuf {
@@ -45,6 +54,13 @@ pub fn run_on(lab: &Lab, hosts: &str, output: &Utf8Path, more: &[&str]) -> Finis
     let mut args = vec!["run", "--ssh-config", config.as_str(), "-w", hosts, "-o", output.as_str()];
     args.extend(more);
     run(&args)
+}
+
+/// Begins `run` on hosts that are reached by this configuration, with the run's directory.
+pub fn begin(config: &Utf8Path, hosts: &str, output: &Utf8Path, more: &[&str]) -> Running {
+    let mut args = vec!["run", "--ssh-config", config.as_str(), "-w", hosts, "-o", output.as_str()];
+    args.extend(more);
+    Running::start(&mut autoprof(&args))
 }
 
 /// Hosts with namespaces of their own where that is possible.

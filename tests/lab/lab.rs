@@ -15,6 +15,7 @@ use crate::host::{Host, Plan};
 use crate::keeper::keeper;
 use crate::keys::KeyPair;
 use crate::leftovers::Leftovers;
+use crate::link::Link;
 use crate::options::HostOptions;
 use crate::process::Snapshot;
 use crate::running::{self, Finished};
@@ -71,6 +72,32 @@ impl Lab {
             Some(host) => host,
             None => panic!("the lab has the hosts h1 to h{}, not h{number}", self.hosts.len()),
         }
+    }
+
+    /// A link to a host that can be cut, and the file for `--ssh-config` in which the host is reached through it.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn link(&self, number: usize) -> (Link, Utf8PathBuf) {
+        let host = self.host(number);
+        let link = Link::to(host.address());
+        let config = linked(&std::fs::read_to_string(self.ssh_config()).unwrap_or_default(), host, &link);
+        let file = self.directory.join(format!("ssh_config-link-{number}-{}", link.address().port()));
+        std::fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {file}: {error}"));
+        (link, file)
+    }
+
+    /// A link to each host, and the configuration by which all are reached through them.
+    ///
+    /// # Panics
+    /// When no socket or file can be had.
+    pub fn links(&self) -> (Vec<Link>, Utf8PathBuf) {
+        let links: Vec<Link> = self.hosts.iter().map(|host| Link::to(host.address())).collect();
+        let plain = std::fs::read_to_string(self.ssh_config()).unwrap_or_default();
+        let config = self.hosts.iter().zip(&links).fold(plain, |config, (host, link)| linked(&config, host, link));
+        let file = self.directory.join("ssh_config-links");
+        std::fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {file}: {error}"));
+        (links, file)
     }
 
     /// The file for `ssh -F` and `autoprof --ssh-config`, which names all hosts.
@@ -270,6 +297,20 @@ impl Lab {
             std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {file}: {error}"));
         }
     }
+}
+
+/// A configuration by which one host is reached through a link.
+fn linked(config: &str, host: &Host, link: &Link) -> String {
+    let own = format!("    HostName {}\n    Port {}\n", host.address().ip(), host.address().port());
+    // Its key is known under the host's own address.
+    let linked = format!(
+        "    HostName {}\n    Port {}\n    HostKeyAlias [{}]:{}\n",
+        link.address().ip(),
+        link.address().port(),
+        host.address().ip(),
+        host.address().port()
+    );
+    config.replace(&own, &linked)
 }
 
 /// Starts hosts, a few at a time, and gives them in order. When one fails, the others are ended by their destructors.

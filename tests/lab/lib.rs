@@ -22,6 +22,7 @@
 //! lab.assert_clean();
 //! ```
 
+mod broker;
 mod burner;
 mod host;
 mod keeper;
@@ -29,6 +30,7 @@ mod keys;
 #[allow(clippy::module_inception)]
 mod lab;
 mod leftovers;
+mod link;
 mod manifest;
 mod namespace;
 mod options;
@@ -39,16 +41,20 @@ mod session;
 mod skip;
 mod sshd;
 mod stage;
+mod terminal;
 
+pub use broker::Broker;
 pub use burner::burner;
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};
 pub use leftovers::Leftovers;
+pub use link::Link;
 pub use manifest::manifest;
 pub use options::HostOptions;
 pub use process::Process;
 pub use program::find_program;
-pub use running::{Finished, Running, run, run_with_input};
+pub use running::{Finished, Running, run, run_with_input, wait_until};
 pub use rustix::process::Signal;
-pub use skip::{skip_unless, skip_unless_namespaces};
-pub use stage::{autoprof, stage};
+pub use skip::{skip_unless, skip_unless_namespaces, skip_unless_perf_is_restricted};
+pub use stage::{autoprof, autoprof_of, stage};
+pub use terminal::Terminal;

@@ -99,6 +99,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Its standard output up to now.
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -204,7 +209,7 @@ impl Stream {
 }
 
 /// Asks again and again until `condition` holds or `deadline` has passed; says whether it held.
-pub(crate) fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(1);
     loop {

@@ -28,6 +28,19 @@ pub fn skip_unless_namespaces() -> bool {
     !namespace::available() && skip("namespaces need root (sudo)")
 }
 
+/// Whether the calling test must be skipped since every user may look at the whole machine with perf here, told as
+/// [`skip_unless`] does.
+///
+/// # Panics
+/// When they may and the variable `CI` is set.
+#[must_use]
+#[track_caller]
+pub fn skip_unless_perf_is_restricted() -> bool {
+    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    let is_restricted = paranoid.trim().parse::<i32>().is_ok_and(|value| value > 0);
+    !is_restricted && skip("kernel.perf_event_paranoid restricts nobody (set it to 2)")
+}
+
 #[track_caller]
 fn skip(why: &str) -> bool {
     let place = Location::caller();

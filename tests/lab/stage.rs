@@ -34,10 +34,15 @@ pub fn stage() -> &'static Utf8Path {
 /// The staged `autoprof`, with nothing of this process's environment but `PATH`: a new empty home, no agent, no
 /// `AUTOPROF_*`.
 pub fn autoprof() -> Command {
+    autoprof_of(stage())
+}
+
+/// The same of another installed tree.
+pub fn autoprof_of(prefix: &Utf8Path) -> Command {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let home = keeper().scratch().join(format!("home-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir_all(&home).unwrap_or_else(|error| panic!("cannot make {home}: {error}"));
-    let mut command = Command::new(stage().join("bin/autoprof").as_std_path());
+    let mut command = Command::new(prefix.join("bin/autoprof").as_std_path());
     command.env_clear().env("HOME", home).env("LANG", "C.UTF-8").env("TERM", "dumb");
     for kept in ["PATH", "USER", "LOGNAME", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(kept) {

@@ -5,13 +5,14 @@ use abi_stable::std_types::{RStr, RString, Tuple2};
 use async_trait::async_trait;
 use autoprof_core::{
     ArgEncoder, Args, Channel, ClientHandle, Command, Host, Process, ProcessInput, ProcessOutput, ProfilerInfo,
-    Prompter, RawResults, Registry, Session, Signal, Signaler, Table, Transport,
+    Prompter, RawResults, Registry, Secret, Session, Signal, Signaler, Table, Transport,
     error::{ArgError, ConvertError, SignalError, SignalErrorKind, TransportError, TransportErrorKind},
     protocol::{Event, HostFacts, Invocation},
     registry::AlreadyRegistered,
     transport::{ExitStatus, OutputChunk},
 };
 use bytes::Bytes;
+use zeroize::Zeroize as _;
 
 use crate::{
     adapt_native::{LogRecord, Logger, session_to_ffi},
@@ -240,7 +241,11 @@ impl Logger for HostFromFfi {
 }
 
 impl Prompter for HostFromFfi {
-    fn secret(&self, text: &str) -> Option<String> {
-        self.inner.secret(text.into()).into_option().map(Into::into)
+    fn secret(&self, text: &str) -> Option<Secret> {
+        let given = self.inner.secret(text.into()).into_option()?;
+        let secret = Secret::from(given.as_str());
+        // It goes back to the other side's allocator, which does not clear it.
+        given.into_bytes().as_mut_slice().zeroize();
+        Some(secret)
     }
 }

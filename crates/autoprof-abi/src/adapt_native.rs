@@ -219,7 +219,7 @@ impl FfiHost for NativeHost {
     }
 
     fn secret(&self, text: RStr<'_>) -> ROption<RString> {
-        quiet(|| self.prompter.secret(text.as_str())).flatten().map(Into::into).into()
+        quiet(|| self.prompter.secret(text.as_str())).flatten().map(|secret| secret.into_string().into()).into()
     }
 }
 

@@ -187,6 +187,10 @@ impl PluginNote {
         let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
         let mut note = Self::default();
         for record in text.lines() {
+            // As a writer sees to it: a name or a summary that acts on a terminal is shown before anything is loaded.
+            if record.contains(|c: char| c < ' ' && c != FIELD) {
+                return Err("it has a control character in it".to_owned());
+            }
             let fields: Vec<&str> = record.split(FIELD).collect();
             note.take(&fields)?;
         }
@@ -287,6 +291,7 @@ mod tests {
         assert_eq!(read("name\n"), "its record \"name\" is cut short");
         assert_eq!(read("param\u{1f}a\u{1f}b\u{1f}c\u{1f}d\u{1f}e\u{1f}f\n"), "a parameter comes before any profiler");
         assert_eq!(PluginNote::read(b"\xff").unwrap_err(), "it is not UTF-8");
+        assert_eq!(read("name\u{1f}a\u{1b}[2J\n"), "it has a control character in it");
     }
 
     fn word() -> impl Strategy<Value = String> {

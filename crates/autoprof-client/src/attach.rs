@@ -1,7 +1,8 @@
 //! A controller's line to a running client: markers in on standard input, events out on standard output.
 //!
-//! Lines in: `start A`, `stop A 1700000000.5`, `report A`, `beat`. Lines out: events, as they are in the file.
-//! The process ends with its standard input, and when the client is gone.
+//! Lines in: `start A`, `stop A 1700000000.5`, `report A`, `beat 1`, `mark NAME`. Each is a sign of life, which keeps the
+//! client's lease. Lines out: events, as they are in the file. The process ends with its standard input, and when the
+//! client is gone.
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, Write},
@@ -10,19 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoprof_protocol::{EVENTS_FILE, Event, EventKind, Marker, MarkerTime, PID_FILE, RESULTS_DIR};
+use autoprof_protocol::{EVENTS_FILE, Event, EventKind, Marker, MarkerTime, PID_FILE, RESULTS_DIR, Stamp};
 use rustix::{
     fs::{FlockOperation, flock, inotify},
     io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{clock, events, lease, marker, poll};
+use crate::{clock, events, lease, marker, poll, strays};
 
 /// How long a client may take from its launch to its first sign of life; the controller usually has less patience.
 const UP: Duration = Duration::from_secs(300);
+/// How often it is looked whether the client has recorded something, where the kernel does not say so.
+const LOOK_NS: i64 = 20_000_000;
 /// Longest line that is taken from the controller.
-const LONGEST_LINE: usize = 256;
+const LONGEST_LINE: usize = 1024;
 
 /// Attaches to the client in a directory; events up to number `after` are not repeated.
 ///
@@ -30,32 +33,48 @@ const LONGEST_LINE: usize = 256;
 /// When the directory is not there, no client comes up in it, or the controller is gone.
 pub fn attach(dir: &Path, after: u64) -> io::Result<()> {
     let mut line = Line { dir: dir.to_owned(), after, events: None, partial: Vec::new() };
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let interesting = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
-    inotify::add_watch(&watch, dir, interesting)?;
-    let client = line.wait_for_client()?;
+    // A user has only so many of them (`fs.inotify.max_user_instances`, 128 by default), and other programs take theirs.
+    let watch = watch(dir).ok();
+    let mut client = line.wait_for_client()?;
     let mut commands = Vec::new();
     loop {
         line.relay()?;
         let stdin = io::stdin();
-        let fds = [stdin.as_fd(), watch.as_fd(), client.process.as_fd()];
-        let flags = poll::wait(fds, None)?;
-        if !flags[1].is_empty() {
-            drain(&watch);
+        let fds = [stdin.as_fd(), client.process.as_fd()].into_iter().chain(watch.as_ref().map(AsFd::as_fd));
+        let look = watch.is_none().then(|| clock::boot_ns() + LOOK_NS);
+        let flags = poll::wait(fds, look)?;
+        if let Some(watch) = watch.as_ref().filter(|_| !flags[2].is_empty()) {
+            drain(watch);
         }
-        if !flags[0].is_empty() && !line.obey(&mut commands)? {
+        if !flags[0].is_empty() && !line.obey(&mut commands, &mut client)? {
             return Ok(());
         }
-        if !flags[2].is_empty() {
+        if !flags[1].is_empty() {
             return line.client_is_gone();
         }
     }
 }
 
+/// What says that the client has recorded something.
+fn watch(dir: &Path) -> rustix::io::Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&watch, dir, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
+    Ok(watch)
+}
+
 struct Client {
     process: OwnedFd,
-    /// Held open: the client's lease runs while nobody holds it.
-    _lease: Option<File>,
+    /// The way to the client.
+    lease: Option<File>,
+}
+
+impl Client {
+    /// Passes a line on. A client that does not read (it makes its reports) has room for thousands of them.
+    fn tell(&mut self, line: &[u8]) {
+        if let Some(lease) = &mut self.lease {
+            let _ = lease.write_all(line);
+        }
+    }
 }
 
 struct Line {
@@ -76,7 +95,7 @@ impl Line {
                 // Between taking charge and keeping a lease the client is up for a moment without one.
                 let held = lease::hold(&self.dir)?;
                 if held.is_some() || begun.elapsed() > UP {
-                    return Ok(Client { process, _lease: held });
+                    return Ok(Client { process, lease: held });
                 }
             } else if has_been_up {
                 self.client_is_gone()?;
@@ -118,13 +137,14 @@ impl Line {
     }
 
     /// Reads what the controller wrote and does it; false when the controller is gone.
-    fn obey(&self, pending: &mut Vec<u8>) -> io::Result<bool> {
+    fn obey(&self, pending: &mut Vec<u8>, client: &mut Client) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         let n = io::stdin().read(&mut buffer)?;
         pending.extend_from_slice(&buffer[..n]);
         while let Some(end) = pending.iter().position(|b| *b == b'\n') {
             let command: Vec<u8> = pending.drain(..=end).collect();
-            self.command(String::from_utf8_lossy(&command).trim())?;
+            client.tell(lease::ALIVE);
+            self.command(String::from_utf8_lossy(&command).trim(), client)?;
         }
         if pending.len() > LONGEST_LINE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that does not end"));
@@ -132,12 +152,20 @@ impl Line {
         Ok(n > 0)
     }
 
-    fn command(&self, line: &str) -> io::Result<()> {
-        if line == "beat" {
-            return say(EventKind::Beat { bytes: size(&self.dir.join(RESULTS_DIR)) });
+    fn command(&self, line: &str, client: &mut Client) -> io::Result<()> {
+        if let Some(name) = line.strip_prefix("mark ") {
+            client.tell(format!("m {name}\n").as_bytes());
+            return Ok(());
+        }
+        let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
+        if let Some(question) = line.strip_prefix("beat ") {
+            let came = clock::now();
+            let question = question.parse().map_err(|e| invalid(format!("{e}")))?;
+            let bytes = size(&self.dir.join(RESULTS_DIR));
+            let took_ns = u64::try_from(clock::boot_ns() - came.boot_ns).unwrap_or(0);
+            return say(came, EventKind::Beat { question, bytes, took_ns });
         }
         let (word, time) = line.split_once(' ').unwrap_or((line, "A"));
-        let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
         let which: Marker = word.parse().map_err(|e| invalid(format!("{e}")))?;
         let time: MarkerTime = time.parse().map_err(|e| invalid(format!("{e}")))?;
         marker::raise(&self.dir, which, time)
@@ -147,25 +175,27 @@ impl Line {
     fn client_is_gone(&mut self) -> io::Result<()> {
         self.relay()?;
         if last_says(&self.dir, &["reported", "failed"]) {
-            Ok(())
-        } else {
-            say(EventKind::Failed { reason: "the client is gone".to_owned() })
+            return Ok(());
         }
+        say(clock::now(), EventKind::Failed { reason: "the client is gone".to_owned() })?;
+        // The kernel asked its tools to end when it died; not all of them listen.
+        strays::end(&self.dir).map(drop)
     }
 }
 
 /// Says something that is not in the file, so it has no number.
-fn say(kind: EventKind) -> io::Result<()> {
-    let event = Event { seq: 0, at: clock::now(), kind };
+fn say(at: Stamp, kind: EventKind) -> io::Result<()> {
+    let event = Event { seq: 0, at, kind };
     let mut out = io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(&event)?)?;
     out.flush()
 }
 
 /// Whether the last event in a directory is of one of these kinds.
-fn last_says(dir: &Path, kinds: &[&str]) -> bool {
-    let Ok(text) = std::fs::read_to_string(dir.join(EVENTS_FILE)) else { return false };
-    let last = text.lines().next_back().unwrap_or_default();
+pub fn last_says(dir: &Path, kinds: &[&str]) -> bool {
+    let Ok(text) = std::fs::read(dir.join(EVENTS_FILE)) else { return false };
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rfind(|line| events::sequence(line.as_bytes()).is_some()).unwrap_or_default();
     kinds.iter().any(|kind| last.contains(&format!("\"event\":\"{kind}\"")))
 }
 
@@ -200,7 +230,7 @@ fn drain(watch: &OwnedFd) {
 }
 
 /// Bytes of the regular files below a directory.
-fn size(dir: &Path) -> u64 {
+pub fn size(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries
         .flatten()

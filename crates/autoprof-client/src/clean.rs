@@ -8,7 +8,7 @@ use std::{
 use autoprof_protocol::CLIENT_DIR_PREFIX;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::{attach::client_process, clock, poll};
+use crate::{attach::client_process, clock, poll, settings, strays};
 
 /// How long a client may take to end its tools.
 const END_MS: u64 = 10_000;
@@ -25,12 +25,40 @@ pub fn clean(dir: &Path) -> io::Result<()> {
         return Err(io::Error::other(format!("{} is not a client directory of uid {me}", dir.display())));
     }
     end_client(dir)?;
-    fs::remove_dir_all(dir)?;
-    if let Some(parent) = dir.parent() {
-        // Other runs and other users may have directories in it: then it stays.
+    // What a client that was killed had started, and attached controllers whose line is gone but not closed.
+    strays::end(dir)?;
+    settings::restore(dir);
+    remove(dir)?;
+    remove_parent(dir);
+    Ok(())
+}
+
+/// Removes the parent of client directories if it looks as autoprof makes it (open to all and sticky, or the user's own
+/// beside one that was not to be trusted) and is empty: one that somebody made for it stays, and so does one in which
+/// other runs or users have directories.
+pub fn remove_parent(dir: &Path) {
+    let Some(parent) = dir.parent() else { return };
+    let own = format!("-{}", rustix::process::geteuid().as_raw());
+    let is_own = parent.to_str().is_some_and(|name| name.ends_with(&own));
+    if is_own || fs::symlink_metadata(parent).is_ok_and(|meta| meta.mode() & 0o7777 == 0o1777) {
         let _ = fs::remove_dir(parent);
     }
-    Ok(())
+}
+
+/// Removes a directory that nothing works in any more.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove(dir: &Path) -> io::Result<()> {
+    // A process that is just ending may still have put something in.
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && tries < 10 => tries += 1,
+            other => return other,
+        }
+    }
 }
 
 fn end_client(dir: &Path) -> io::Result<()> {

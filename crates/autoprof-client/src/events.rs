@@ -18,19 +18,32 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens the file of a client directory; numbers go on where an earlier client left off.
+    /// Opens the file of a client directory; numbers go on where an earlier client left off, or behind `after` where
+    /// the controller has heard of more than the file still has.
     ///
     /// # Errors
     /// When the file cannot be read or made.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path, after: u64) -> io::Result<Self> {
         let path = dir.join(EVENTS_FILE);
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let last = BufReader::new(&file)
-            .lines()
-            .map_while(Result::ok)
-            .filter_map(|line| sequence(line.as_bytes()))
-            .last()
-            .unwrap_or(0);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        let (mut last, mut torn) = (after, false);
+        let mut lines = BufReader::new(&file);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            torn = line.last() != Some(&b'\n');
+            last = last.max(sequence(&line).filter(|_| !torn).unwrap_or(0));
+            line.clear();
+        }
+        if torn {
+            // What a client that was killed had begun to write must not become one line with the next event.
+            file.write_all(b"\n")?;
+        }
         Ok(Self { file, last })
     }
 
@@ -40,12 +53,16 @@ impl EventLog {
     pub fn record(&mut self, kind: EventKind) {
         self.last += 1;
         let event = Event { seq: self.last, at: clock::now(), kind };
-        let written = serde_json::to_string(&event)
-            .map_err(io::Error::other)
-            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
-        if let Err(e) = written {
+        if let Err(e) = self.write(&event) {
             crate::log(&format!("cannot record {event:?}: {e}"));
         }
+    }
+
+    /// Writes a whole line or nothing of it: half of one, on a disk that is full, would spoil the next.
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        let line = format!("{}\n", serde_json::to_string(event)?);
+        let before = self.file.metadata()?.len();
+        self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(before)))
     }
 }
 
@@ -66,12 +83,24 @@ mod tests {
     #[test]
     fn numbers_go_on_where_an_earlier_client_left_off() {
         let dir = tempfile::tempdir().unwrap();
-        EventLog::open(dir.path()).unwrap().record(EventKind::Stopped);
-        EventLog::open(dir.path()).unwrap().record(EventKind::Reported);
+        EventLog::open(dir.path(), 0).unwrap().record(EventKind::Stopped);
+        EventLog::open(dir.path(), 0).unwrap().record(EventKind::Reported);
         let text = std::fs::read_to_string(dir.path().join(EVENTS_FILE)).unwrap();
         let events: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(text.lines().map(|l| sequence(l.as_bytes())).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_torn_line_spoils_no_other_and_numbers_go_on_behind_what_was_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        EventLog::open(dir.path(), 0).unwrap().record(EventKind::Stopped);
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(EVENTS_FILE)).unwrap();
+        file.write_all(b"{\"seq\":2,\"at\":{\"un\0\0\0").unwrap();
+        EventLog::open(dir.path(), 4).unwrap().record(EventKind::Reported);
+        let text = std::fs::read(dir.path().join(EVENTS_FILE)).unwrap();
+        let whole: Vec<Event> = text.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+        assert_eq!(whole.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 5]);
     }
 
     #[test]

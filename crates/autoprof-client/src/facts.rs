@@ -40,6 +40,8 @@ pub fn boot_id() -> String {
 pub fn gather(dir: &Path, probes: &[ToolProbe]) -> HostFacts {
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+    let uid = rustix::process::geteuid().as_raw();
+    let system_wide = sys::can_count_system_wide(Counter::CpuClock);
     HostFacts {
         protocol: PROTOCOL_VERSION,
         client_digest: own_digest().unwrap_or_default(),
@@ -50,12 +52,15 @@ pub fn gather(dir: &Path, probes: &[ToolProbe]) -> HostFacts {
         boot_id: boot_id(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_kib: memory_kib(),
-        uid: rustix::process::geteuid().as_raw(),
+        uid,
+        user: user_name(uid),
+        sudo: false,
         free_bytes: rustix::fs::statvfs(dir).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize)),
         clock: Some(clock::now()),
         perf_event_paranoid: line("/proc/sys/kernel/perf_event_paranoid").parse().ok(),
-        hardware_counters: sys::can_count_system_wide(Counter::Cycles),
-        system_wide: sys::can_count_system_wide(Counter::CpuClock),
+        hardware_counters: if system_wide { sys::can_count_system_wide(Counter::Cycles) } else { has_counters() },
+        system_wide,
+        kernel_symbols: shows_kernel_symbols(),
         pressure: Path::new("/proc/pressure/cpu").exists(),
         tools: tools(probes),
     }
@@ -65,7 +70,11 @@ fn line(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn own_digest() -> io::Result<String> {
+/// The digest of this program.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn own_digest() -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     io::copy(&mut fs::File::open("/proc/self/exe")?, &mut hasher)?;
     Ok(hasher.finalize().to_hex().to_string())
@@ -75,6 +84,34 @@ fn os_name() -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
     name.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+}
+
+/// The name of a user in `/etc/passwd` (passwd(5)); empty where it is not there, as those of a directory service.
+fn user_name(uid: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    };
+    users.lines().find_map(name).unwrap_or_default()
+}
+
+/// Whether the kernel has a driver for the CPU's counters, which this user may not open. Its name is `cpu` on x86, with
+/// two kinds of cores `cpu_core` and `cpu_atom`, and on ARM that of the CPU.
+fn has_counters() -> bool {
+    let drivers = fs::read_dir("/sys/bus/event_source/devices").into_iter().flatten().flatten();
+    drivers
+        .filter_map(|driver| driver.file_name().into_string().ok())
+        .any(|name| ["cpu_core", "armv", "arm_cortex"].iter().any(|begin| name.starts_with(begin)) || name == "cpu")
+}
+
+/// Whether `/proc/kallsyms` has addresses, which it shows as zeros to those who may not see them. One of a CPU's own
+/// variables may well be at 0.
+fn shows_kernel_symbols() -> bool {
+    let mut beginning = String::new();
+    let read = fs::File::open("/proc/kallsyms").and_then(|file| file.take(4096).read_to_string(&mut beginning));
+    read.is_ok() && beginning.lines().any(|line| line.starts_with(|c: char| c.is_ascii_hexdigit() && c != '0'))
 }
 
 fn memory_kib() -> u64 {
@@ -93,7 +130,8 @@ fn tools(probes: &[ToolProbe]) -> BTreeMap<String, Tool> {
         .into_iter()
         .map(|(probe, child, file)| {
             let version = child.map(|c| answer(c, deadline)).unwrap_or_default();
-            (probe.name.clone(), Tool { path: file.display().to_string(), version })
+            let capabilities = rustix::fs::getxattr(&file, c"security.capability", &mut [0u8; 64]).is_ok();
+            (probe.name.clone(), Tool { path: file.display().to_string(), version, capabilities })
         })
         .collect()
 }

@@ -1,4 +1,7 @@
-//! Whether a controller is attached, and how long the client goes on without one.
+//! What an attached controller passes on: that it is still there, which keeps the lease, and marks.
+//!
+//! The FIFO takes lines: `a` for a sign of life, `m NAME` for a mark. Being connected is no sign of life: a connection
+//! whose other end is gone can look alive for hours.
 use std::{
     fs::File,
     io::{self, Write},
@@ -16,7 +19,10 @@ use rustix::{
 
 use crate::{clock, marker};
 
-/// The client's side: a FIFO that an attached controller holds open for writing.
+/// Longest line that is taken, and most that one reading gives.
+const LONGEST: usize = 4096;
+
+/// The client's side: a FIFO that attached controllers write to.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
@@ -24,6 +30,7 @@ pub struct Lease {
     lease_ns: Option<i64>,
     expires: Option<i64>,
     ends: i64,
+    pending: Vec<u8>,
 }
 
 /// Why a client ends the window by itself.
@@ -61,6 +68,7 @@ impl Lease {
             lease_ns,
             expires: lease_ns.map(|ns| now.saturating_add(ns)),
             ends: now.saturating_add(clock::millis(limits.max_duration_ms)),
+            pending: Vec::new(),
         })
     }
 
@@ -78,21 +86,32 @@ impl Lease {
         self.expires.filter(|expires| *expires <= now).map(|_| Limit::Lease)
     }
 
-    /// Takes note of what happened at the FIFO: somebody attached, or the last one went away.
+    /// Takes note of what happened at the FIFO: the lease begins anew with every line. Gives the names of marks.
     ///
     /// # Errors
     /// When the FIFO cannot be opened again.
-    pub fn heard(&mut self, flags: PollFlags) -> io::Result<()> {
+    pub fn heard(&mut self, flags: PollFlags) -> io::Result<Vec<String>> {
+        let mut marks = Vec::new();
         if flags.contains(PollFlags::IN) {
-            while let Ok(1..) = rustix::io::read(&self.fifo, &mut [0; 64]) {}
-            self.expires = None;
+            let mut buffer = [0; LONGEST];
+            while let Ok(n @ 1..) = rustix::io::read(&self.fifo, &mut buffer) {
+                self.pending.extend_from_slice(&buffer[..n]);
+                while let Some(end) = self.pending.iter().position(|b| *b == b'\n') {
+                    let line: Vec<u8> = self.pending.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    marks.extend(line.trim_end().strip_prefix("m ").map(str::to_owned));
+                }
+                if self.pending.len() > LONGEST {
+                    self.pending.clear();
+                }
+            }
+            self.expires = self.lease_ns.map(|ns| clock::boot_ns().saturating_add(ns));
         }
         if flags.contains(PollFlags::HUP) {
             // A FIFO that had a writer stays hung up: only a new opening is quiet again.
             self.fifo = open(&self.path)?;
-            self.expires = self.lease_ns.map(|ns| clock::boot_ns().saturating_add(ns));
         }
-        Ok(())
+        Ok(marks)
     }
 }
 
@@ -107,7 +126,7 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// The controller's side: holds the lease for as long as it lives; none while no client keeps one.
+/// The controller's side: the way to a client that keeps a lease; none while none does.
 ///
 /// # Errors
 /// When the FIFO is there but cannot be used.
@@ -116,13 +135,16 @@ pub fn hold(dir: &Path) -> io::Result<Option<File>> {
     match rustix::fs::open(dir.join(LEASE_FIFO), flags, Mode::empty()) {
         Ok(fd) => {
             let mut fifo = File::from(fd);
-            fifo.write_all(b"a")?;
+            fifo.write_all(ALIVE)?;
             Ok(Some(fifo))
         }
         Err(Errno::NXIO | Errno::NOENT) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
+
+/// The line that is a sign of life.
+pub const ALIVE: &[u8] = b"a\n";
 
 /// How long an attaching controller waits between two looks for the lease of a client that is just starting.
 pub const RETRY: Duration = Duration::from_millis(5);

@@ -6,7 +6,9 @@
 mod attach;
 mod clean;
 mod clock;
+mod clockset;
 mod daemon;
+mod disk;
 mod events;
 mod facts;
 mod launch;
@@ -16,6 +18,11 @@ mod pack;
 mod poll;
 mod profiler;
 mod sampler;
+mod settings;
+mod squeeze;
+mod state;
+mod strays;
+mod sweep;
 mod sys;
 mod tool;
 
@@ -26,15 +33,18 @@ use std::{
 };
 
 use autoprof_protocol::ToolProbe;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 
 const USAGE: &str = "usage: autoprof-client COMMAND
   facts DIR [PROGRAM[:VERSION-FLAG]…]   what this host is and can do, as JSON
   launch DIR                            take a control file on standard input, leave a client running in DIR
+  state DIR                             what there is of the client of DIR, as JSON
   run DIR                               be that client, in the foreground
-  attach DIR [EVENT-NUMBER]             markers in (start, stop, report, beat), events out
-  pack DIR                              write the results as an archive to standard output
+  attach DIR [EVENT-NUMBER]             markers in (start, stop, report, beat, mark NAME), events out
+  pack DIR                              write the results as an archive to standard output, without what standard
+                                        input says is there already
   clean DIR                             end the client of DIR and remove DIR
+  sweep TMPDIR [remove] [results]       list, or remove, what dead clients of this user left in TMPDIR
   version
 Signals by hand: echo A > DIR/profiler.start (then .stop, then .report)";
 
@@ -51,6 +61,7 @@ fn main() -> ExitCode {
             let _ = rustix::process::setsid();
             daemon::run(&dir)
         }),
+        ["state", dir] => directory(dir).and_then(|dir| print_json(&state::standing(&dir)?)),
         ["attach", dir] => directory(dir).and_then(|dir| attach::attach(&dir, 0)),
         ["attach", dir, after] => match after.parse() {
             Ok(after) => directory(dir).and_then(|dir| attach::attach(&dir, after)),
@@ -58,6 +69,7 @@ fn main() -> ExitCode {
         },
         ["pack", dir] => directory(dir).and_then(|dir| pack::pack(&dir)),
         ["clean", dir] => directory(dir).and_then(|dir| clean::clean(&dir)),
+        ["sweep", tmpdir, how @ ..] => sweep::sweep(Path::new(tmpdir), sweep::How::from_words(how)),
         ["version" | "--version"] => {
             println!("autoprof-client {} protocol {}", env!("CARGO_PKG_VERSION"), autoprof_protocol::PROTOCOL_VERSION);
             Ok(())
@@ -76,14 +88,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// A client's directory: this user's, and nobody else's to write in. Looked at by its descriptor, so that what is
+/// judged is what is there, and no link leads elsewhere.
 fn directory(dir: &str) -> io::Result<PathBuf> {
-    Path::new(dir).canonicalize().map_err(|e| io::Error::new(e.kind(), format!("{dir}: {e}")))
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{dir}: {e}"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| named(e.into()))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|e| named(e.into()))?;
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != me {
+        return Err(io::Error::other(format!("{dir} belongs to uid {}, not to {me}", stat.st_uid)));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(io::Error::other(format!("{dir} can be written by others (mode {:o})", stat.st_mode & 0o7777)));
+    }
+    Path::new(dir).canonicalize().map_err(named)
+}
+
+fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
 }
 
 fn print_facts(dir: &Path, probes: &[&str]) -> io::Result<()> {
     let probes: Vec<ToolProbe> = probes.iter().filter_map(|p| p.parse().ok()).collect();
-    println!("{}", serde_json::to_string(&facts::gather(dir, &probes))?);
-    Ok(())
+    print_json(&facts::gather(dir, &probes))
 }
 
 /// A line in the client's log, which comes back with the results.

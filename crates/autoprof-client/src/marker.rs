@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -82,20 +82,41 @@ impl AsFd for Waiting {
 pub fn raise(dir: &Path, marker: Marker, time: MarkerTime) -> io::Result<()> {
     let path = dir.join(marker.file_name());
     let content = format!("{time}\n");
+    let into_fifo = || {
+        // Non-blocking: with the client gone and its FIFO left behind, a plain open would hang for ever.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fifo = rustix::fs::open(&path, flags, Mode::empty())?;
+        fs::File::from(fifo).write_all(content.as_bytes())
+    };
+    // A client that waits needs no file, which a disk that is full would not take.
+    if is_fifo(&path) {
+        return into_fifo();
+    }
     // The plain file appears with its content or not at all, so that the client never reads half of it.
     let whole = dir.join(format!("{}.{}", marker.file_name(), std::process::id()));
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&whole)?.write_all(content.as_bytes())?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&whole)?;
+    file.write_all(content.as_bytes()).inspect_err(|_| drop(fs::remove_file(&whole)))?;
     let linked = fs::hard_link(&whole, &path);
     fs::remove_file(&whole)?;
     match linked {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            // Non-blocking: with the client gone and its FIFO left behind, a plain open would hang for ever.
-            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let fifo = rustix::fs::open(&path, flags, Mode::empty())?;
-            fs::File::from(fifo).write_all(content.as_bytes())
-        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => into_fifo(),
         other => other,
     }
+}
+
+/// Removes the FIFOs that an earlier client of the directory waited at: nobody reads them any more, and who writes to
+/// one should not take it for a client's. A plain file is a signal that came first, and stays.
+pub fn remove_stale(dir: &Path) {
+    for marker in Marker::ALL {
+        let path = dir.join(marker.file_name());
+        if is_fifo(&path) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 /// Makes a FIFO; something that is there already is left as it is.

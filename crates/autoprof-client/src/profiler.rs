@@ -1,19 +1,20 @@
 //! One profiler of this host: its tool, its sampling, its polled command.
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use autoprof_protocol::{Arm, Ended, EventKind, Invocation, Outcome, Poll, Report, Stamp, Start, Stop, StopSignal};
+use autoprof_protocol::{
+    Arm, Ended, EventKind, Flush, Invocation, Outcome, Poll, Report, Setting, Stamp, Start, Stop, StopSignal,
+};
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
     clock, marker,
     sampler::Sampler,
-    sys::Priority,
+    sys::{ChildEnd, Hangup, Priority},
     tool::{self, STDERR_FILE, Task, Tool},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const SETTLE_MS: u64 = 2_000;
 /// The same for a tool that acknowledges: perf opens a counter per event and CPU before it listens.
 const ACK_MS: u64 = 20_000;
+/// How long a tool may take to end when the client itself was told to: whoever shuts a host down does not wait long.
+const HURRIED_MS: u64 = 3_000;
 /// How long one command of the prepare step may take.
 const PREPARE_MS: u64 = 30_000;
 
@@ -35,9 +38,16 @@ pub struct Profiler {
     sampler: Option<Sampler>,
     poller: Option<Poller>,
     fifos: Option<Fifos>,
+    arming_since: Option<i64>,
     starting_since: Option<i64>,
     began: Option<Stamp>,
     ended: bool,
+    /// When the client's own sampling began, and when it ended.
+    sampled_since: Option<Stamp>,
+    sampled_until: Option<Stamp>,
+    /// Why it was stopped before the window was over.
+    early: Option<String>,
+    file_limit: u64,
 }
 
 #[derive(Debug)]
@@ -46,6 +56,8 @@ struct Fifos {
     ack: OwnedFd,
     answer: String,
     heard: String,
+    flush: Option<Flush>,
+    next_flush: Option<i64>,
 }
 
 impl Profiler {
@@ -53,7 +65,7 @@ impl Profiler {
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn new(name: &str, invocation: Invocation, dir: PathBuf) -> io::Result<Self> {
+    pub fn new(name: &str, invocation: Invocation, dir: PathBuf, file_limit: u64) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         Ok(Self {
             name: name.to_owned(),
@@ -63,35 +75,65 @@ impl Profiler {
             sampler: None,
             poller: None,
             fifos: None,
+            arming_since: None,
             starting_since: None,
             began: None,
             ended: false,
+            sampled_since: None,
+            sampled_until: None,
+            early: None,
+            file_limit,
         })
     }
 
     /// Runs the prepare commands and arms the tool if it can be.
     pub fn prepare(&mut self) -> Option<EventKind> {
+        if self.ended {
+            return None;
+        }
         let prepared = self.try_prepare();
         prepared.err().map(|e| self.failed(e.to_string()))
     }
 
+    /// Whether nothing has to be spawned for it at the start.
+    pub fn is_armed(&self) -> bool {
+        self.fifos.is_some() || self.invocation.start.is_none()
+    }
+
+    /// Whether it has been spawned and is not known to wait for its start yet.
+    pub fn is_arming(&self) -> bool {
+        self.arming_since.is_some() && !self.ended
+    }
+
+    /// Looks whether a profiler that is being armed waits for its start.
+    pub fn settle_arming(&mut self) -> Option<EventKind> {
+        let (Some(since), Some(fifos)) = (self.arming_since, &mut self.fifos) else { return None };
+        if fifos.answered() {
+            fifos.heard.clear();
+            self.arming_since = None;
+            return None;
+        }
+        let late = clock::boot_ns() - since > clock::millis(ACK_MS);
+        late.then(|| self.failed(format!("was not ready to record within {} s", ACK_MS / 1000)))
+    }
+
     fn try_prepare(&mut self) -> io::Result<()> {
         for argv in &self.invocation.prepare {
-            let task = Task {
-                argv,
-                env: &BTreeMap::new(),
-                stdout: Some(STDERR_FILE),
-                merge_stderr: true,
-                priority: Priority::Normal,
-            };
+            let task = Task { stdout: Some(STDERR_FILE), merge_stderr: true, ..Task::new(argv, self.file_limit) };
             run_to_end(task, &self.dir, PREPARE_MS)?;
         }
         if let Some(start) = &self.invocation.start
             && let Some(arm) = &start.arm
         {
-            self.fifos = Some(Fifos::make(&self.dir, arm)?);
-            self.tool = Some(spawn(start, &self.dir)?);
+            let mut fifos = Fifos::make(&self.dir, arm)?;
+            self.tool = Some(spawn(start, self.invocation.stop, &self.dir, self.file_limit)?);
+            if let Some(probe) = &arm.probe {
+                writeln!(fifos.control, "{probe}")?;
+                self.arming_since = Some(clock::boot_ns());
+            }
+            self.fifos = Some(fifos);
         }
+        self.sampler = self.invocation.samples.as_ref().map(|s| Sampler::open(s, &self.dir)).transpose()?;
         Ok(())
     }
 
@@ -109,14 +151,16 @@ impl Profiler {
         if let Some(start) = &self.invocation.start {
             match (&mut self.fifos, &start.arm) {
                 (Some(fifos), Some(arm)) => writeln!(fifos.control, "{}", arm.enable)?,
-                _ => self.tool = Some(spawn(start, &self.dir)?),
+                _ => self.tool = Some(spawn(start, self.invocation.stop, &self.dir, self.file_limit)?),
             }
         }
-        if let Some(samples) = &self.invocation.samples {
-            self.sampler.insert(Sampler::open(samples, &self.dir)?).begin()?;
+        if let Some(sampler) = &mut self.sampler {
+            self.sampled_since = Some(clock::now());
+            sampler.begin()?;
         }
         if let Some(poll) = &self.invocation.poll {
-            self.poller = Some(Poller { poll: poll.clone(), running: None, next: Some(clock::boot_ns()) });
+            let next = Some(clock::boot_ns());
+            self.poller = Some(Poller { poll: poll.clone(), running: None, next, file_limit: self.file_limit });
         }
         Ok(())
     }
@@ -131,6 +175,45 @@ impl Profiler {
         self.began.is_some() && !self.ended
     }
 
+    /// Where its results go.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Stops it before the window is over; its data stands.
+    pub fn stop_early(&mut self, reason: String) -> Option<EventKind> {
+        if self.ended || self.early.is_some() {
+            return None;
+        }
+        self.early = Some(reason);
+        self.stop();
+        // One without a tool has nothing to wait for.
+        self.tool.is_none().then(|| self.finish()).flatten()
+    }
+
+    /// Ends it since the client has to end: its data stands, but it has little time.
+    pub fn end_early(&mut self, reason: &str) {
+        if !self.ended && self.early.is_none() && self.began.is_some() {
+            self.early = Some(reason.to_owned());
+        }
+        let Stop { signal, grace_ms } = self.invocation.stop;
+        self.stop_with(Stop { signal, grace_ms: grace_ms.min(HURRIED_MS) });
+    }
+
+    /// Has it collect nothing: it is there for the reports of what it collected before.
+    pub fn stand_by(&mut self) {
+        self.ended = true;
+    }
+
+    /// Takes it that it cannot collect at all.
+    pub fn refuse(&mut self, reason: &str) -> Option<EventKind> {
+        (!self.ended).then(|| self.failed(reason.to_owned()))
+    }
+
+    fn was_asked(&self) -> bool {
+        self.tool.as_ref().is_some_and(Tool::was_asked)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -143,22 +226,26 @@ impl Profiler {
             return None;
         }
         let waited = clock::boot_ns() - since;
-        let begun = match (&mut self.tool, &mut self.fifos) {
-            (Some(_), Some(fifos)) => {
-                if !fifos.answered() && waited > clock::millis(ACK_MS) {
-                    let reason = format!("did not say within {} s that it records", ACK_MS / 1000);
-                    return Some(self.failed(reason));
-                }
-                fifos.answered()
-            }
-            (Some(tool), None) => tool.has_settled() || waited > clock::millis(SETTLE_MS),
-            (None, _) => true,
+        let (begun, patience_ms) = match (&mut self.tool, &mut self.fifos) {
+            (Some(_), Some(fifos)) => (fifos.answered(), ACK_MS),
+            (Some(tool), None) if tool.has_workload() => (tool.has_settled(), ACK_MS),
+            (Some(tool), None) => (tool.has_settled() || waited > clock::millis(SETTLE_MS), SETTLE_MS),
+            (None, _) => (true, 0),
         };
-        begun.then(|| {
-            let began = clock::now();
-            self.began = Some(began);
-            EventKind::Began { profiler: self.name.clone(), began, pid: self.tool.as_ref().map(Tool::pid) }
-        })
+        if !begun && waited > clock::millis(patience_ms) {
+            return Some(self.failed(format!("did not say within {} s that it records", patience_ms / 1000)));
+        }
+        begun.then(|| self.begin_now())
+    }
+
+    /// The settings of the host that it needs.
+    pub fn settings(&self) -> &[Setting] {
+        &self.invocation.settings
+    }
+
+    /// Whether it has ended, or is not to begin.
+    pub fn is_over(&self) -> bool {
+        self.ended
     }
 
     /// Asks everything to end.
@@ -181,10 +268,11 @@ impl Profiler {
                 running.stop(Stop { signal: StopSignal::Terminate, grace_ms: 1_000 });
             }
         }
-        if let Some(sampler) = &mut self.sampler
-            && let Err(e) = sampler.end()
-        {
-            crate::log(&format!("{}: the last sample: {e}", self.name));
+        if let Some(sampler) = &mut self.sampler {
+            if let Err(e) = sampler.end() {
+                crate::log(&format!("{}: the last sample: {e}", self.name));
+            }
+            self.sampled_until.get_or_insert_with(clock::now);
         }
     }
 
@@ -198,7 +286,7 @@ impl Profiler {
     /// The descriptors that say that something of it happened.
     pub fn watches(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let running = self.poller.as_ref().and_then(|p| p.running.as_ref());
-        let ack = self.fifos.as_ref().filter(|_| self.is_starting()).map(|f| f.ack.as_fd());
+        let ack = self.fifos.as_ref().filter(|_| self.is_starting() || self.is_arming()).map(|f| f.ack.as_fd());
         self.tool.iter().chain(running).filter_map(Tool::watch).chain(ack)
     }
 
@@ -212,10 +300,13 @@ impl Profiler {
     pub fn due(&self) -> Option<i64> {
         // A tool that has no way to say that it collects is looked at, for the moment that this takes.
         let look = (self.is_starting() && self.fifos.is_none()).then(|| clock::boot_ns() + 1_000_000);
-        let late = self.starting_since.filter(|_| self.is_starting()).map(|since| since + clock::millis(ACK_MS) + 1);
+        let waiting =
+            self.starting_since.filter(|_| self.is_starting()).or(self.arming_since.filter(|_| self.is_arming()));
+        let late = waiting.map(|since| since + clock::millis(ACK_MS) + 1);
         let poller = self.poller.as_ref();
         let times = [
             self.sampler.as_ref().and_then(Sampler::due),
+            self.fifos.as_ref().filter(|_| self.is_collecting() && !self.was_asked()).and_then(|f| f.next_flush),
             self.tool.as_ref().and_then(Tool::due),
             poller.and_then(|p| p.next),
             poller.and_then(|p| p.running.as_ref()).and_then(Tool::due),
@@ -226,13 +317,17 @@ impl Profiler {
     }
 
     /// Does what is due, and says how it ended when it has.
-    pub fn tend(&mut self) -> Option<EventKind> {
+    pub fn tend(&mut self) -> Vec<EventKind> {
         if let Some(sampler) = &mut self.sampler
             && sampler.due().is_some_and(|due| due <= clock::boot_ns())
             && let Err(e) = sampler.tick()
         {
             self.sampler = None;
-            return Some(self.failed(format!("cannot write a sample: {e}")));
+            return vec![self.failed(format!("cannot write a sample: {e}"))];
+        }
+        let collecting = self.is_collecting() && !self.was_asked();
+        if let Some(fifos) = self.fifos.as_mut().filter(|_| collecting) {
+            fifos.tend();
         }
         if let Some(poller) = &mut self.poller {
             poller.tend(&self.dir);
@@ -240,8 +335,24 @@ impl Profiler {
         if let Some(tool) = &mut self.tool {
             tool.tend();
         }
-        let over = self.tool.as_ref().is_some_and(|t| t.end().is_some());
-        (over && !self.ended).then(|| self.ended_tool())
+        let over = self.tool.as_ref().is_some_and(Tool::is_over);
+        if !over || self.ended {
+            return Vec::new();
+        }
+        // One that printed all that it may before it was seen to settle has collected that.
+        let printed = self.is_starting() && self.tool.as_ref().and_then(Tool::end).is_some_and(is_too_long);
+        let began = printed.then(|| self.begin_now());
+        began.into_iter().chain([self.ended_tool()]).collect()
+    }
+
+    fn begin_now(&mut self) -> EventKind {
+        // Without a tool the first sample is the beginning, whenever the client comes to say so.
+        let began = self.sampled_since.filter(|_| self.tool.is_none()).unwrap_or_else(clock::now);
+        self.began = Some(began);
+        if let Some(fifos) = &mut self.fifos {
+            fifos.plan_flush();
+        }
+        EventKind::Began { profiler: self.name.clone(), began, pid: self.tool.as_ref().map(Tool::pid) }
     }
 
     /// How it ended, for one that has no tool, once it is gone.
@@ -250,11 +361,15 @@ impl Profiler {
             return None;
         }
         self.ended = true;
-        let outcome = if self.began.is_some() { Outcome::Ok } else { Outcome::Failed };
-        let reason = self.began.is_none().then(|| "it was never started".to_owned());
+        let outcome = match (self.began, &self.early) {
+            (None, _) => Outcome::Failed,
+            (Some(_), Some(_)) => Outcome::Partial,
+            (Some(_), None) => Outcome::Ok,
+        };
+        let reason = self.began.is_none().then(|| "it was never started".to_owned()).or_else(|| self.early.clone());
         Some(EventKind::Ended(Ended {
             profiler: self.name.clone(),
-            ended: clock::now(),
+            ended: self.sampled_until.unwrap_or_else(clock::now),
             outcome,
             status: String::new(),
             reason,
@@ -285,7 +400,18 @@ impl Profiler {
         let killed = self.tool.as_ref().is_some_and(Tool::was_killed);
         let status = end.map(tool::describe).unwrap_or_default();
         let may_end = self.invocation.start.as_ref().is_some_and(|s| s.may_end);
+        let too_long = end.is_some_and(is_too_long);
+        let beyond_us = self.tool.as_ref().filter(|tool| tool.is_beyond_us()).map(Tool::pid);
         let (outcome, reason) = match (self.began, asked) {
+            (began, _) if let Some(group) = beyond_us => {
+                let reason =
+                    format!("does not end when it is asked to, and only root can kill it: process group {group}");
+                (if began.is_some() { Outcome::Partial } else { Outcome::Failed }, Some(reason))
+            }
+            (Some(_), _) if self.early.is_some() => (Outcome::Partial, self.early.clone()),
+            (Some(_), _) if too_long => {
+                (Outcome::Partial, Some(format!("stopped early: a file of its reached {} bytes", self.file_limit)))
+            }
             (None, _) => (Outcome::Failed, Some(format!("ended before it collected anything ({status})"))),
             (Some(_), true) if killed => {
                 (Outcome::Partial, Some("did not end when it was asked to, and was killed".to_owned()))
@@ -307,48 +433,44 @@ impl Profiler {
         })
     }
 
-    /// Runs the report commands, one after the other; raw data stands whatever they do.
-    pub fn report(&self) -> Option<EventKind> {
-        let failures: Vec<String> = self.invocation.report.iter().filter_map(|r| self.run_report(r).err()).collect();
-        self.tidy();
+    /// Runs the report commands in the directory of each segment, one after the other; raw data stands whatever they do.
+    pub fn report(&self, segments: &[PathBuf]) -> Option<EventKind> {
+        let all = segments.iter().flat_map(|dir| self.invocation.report.iter().map(move |report| (dir, report)));
+        let failures: Vec<String> = all.filter_map(|(dir, report)| self.run_report(dir, report).err()).collect();
+        segments.iter().for_each(|dir| self.tidy(dir));
         (!failures.is_empty())
             .then(|| EventKind::ReportFailed { profiler: self.name.clone(), reason: failures.join("; ") })
     }
 
-    fn run_report(&self, report: &Report) -> Result<(), String> {
-        let task = Task {
-            argv: &report.argv,
-            env: &BTreeMap::new(),
-            stdout: report.stdout.as_deref(),
-            merge_stderr: false,
-            priority: Priority::Low,
-        };
-        run_to_end(task, &self.dir, report.timeout_ms).map_err(|e| e.to_string())
+    fn run_report(&self, dir: &Path, report: &Report) -> Result<(), String> {
+        let stdout = report.stdout.as_deref();
+        let task = Task { stdout, priority: Priority::Low, ..Task::new(&report.argv, self.file_limit) };
+        run_to_end(task, dir, report.timeout_ms).map_err(|e| e.to_string())
     }
 
     /// Removes what means nothing to anybody: FIFOs, and an empty standard error.
-    fn tidy(&self) {
+    fn tidy(&self, dir: &Path) {
         if let Some(arm) = self.invocation.start.as_ref().and_then(|s| s.arm.as_ref()) {
             for fifo in [&arm.control, &arm.ack] {
-                let _ = fs::remove_file(self.dir.join(fifo));
+                let _ = fs::remove_file(dir.join(fifo));
             }
         }
-        let stderr = self.dir.join(STDERR_FILE);
+        let stderr = dir.join(STDERR_FILE);
         if fs::metadata(&stderr).is_ok_and(|m| m.len() == 0) {
             let _ = fs::remove_file(stderr);
         }
     }
 }
 
-fn spawn(start: &Start, dir: &Path) -> io::Result<Tool> {
-    let task = Task {
-        argv: &start.argv,
-        env: &start.env,
-        stdout: start.stdout.as_deref(),
-        merge_stderr: false,
-        priority: Priority::Normal,
-    };
-    Tool::spawn(task, dir)
+fn spawn(start: &Start, stop: Stop, dir: &Path, file_limit: u64) -> io::Result<Tool> {
+    let hangup = if stop.signal == StopSignal::Hangup { Hangup::Heeded } else { Hangup::Ignored };
+    let (env, stdout, workload) = (&start.env, start.stdout.as_deref(), start.workload.as_deref());
+    Tool::spawn(Task { env, stdout, hangup, workload, ..Task::new(&start.argv, file_limit) }, dir)
+}
+
+/// Whether a tool was ended by the kernel since a file of its reached the limit.
+fn is_too_long(end: ChildEnd) -> bool {
+    end.signal == Some(libc::SIGXFSZ)
 }
 
 /// Runs a command to its end, and kills it when that takes too long.
@@ -387,7 +509,25 @@ impl Fifos {
             Ok(rustix::fs::open(&path, flags, Mode::empty())?)
         };
         let control = File::from(open(&arm.control)?);
-        Ok(Self { control, ack: open(&arm.ack)?, answer: arm.answer.clone(), heard: String::new() })
+        let (answer, flush) = (arm.answer.clone(), arm.flush.clone());
+        Ok(Self { control, ack: open(&arm.ack)?, answer, heard: String::new(), flush, next_flush: None })
+    }
+
+    /// Plans the next time that the tool writes out what it holds.
+    fn plan_flush(&mut self) {
+        self.next_flush = self.flush.as_ref().map(|flush| clock::boot_ns() + clock::millis(flush.every_ms));
+    }
+
+    /// Has the tool write out what it holds when that is due.
+    fn tend(&mut self) {
+        let Some(flush) = self.flush.as_ref().filter(|_| self.next_flush.is_some_and(|due| due <= clock::boot_ns()))
+        else {
+            return;
+        };
+        // Its answers are of no use, but a full FIFO would stop it. A tool that does not read is not waited for.
+        while let Ok(1..) = rustix::io::read(&self.ack, &mut [0; 256]) {}
+        let _ = writeln!(self.control, "{}", flush.command);
+        self.plan_flush();
     }
 
     /// Whether the tool has answered by now.
@@ -408,6 +548,7 @@ struct Poller {
     poll: Poll,
     running: Option<Tool>,
     next: Option<i64>,
+    file_limit: u64,
 }
 
 impl Poller {
@@ -431,13 +572,7 @@ impl Poller {
         let now = clock::now();
         let mut output = fs::OpenOptions::new().append(true).create(true).open(dir.join(&self.poll.output))?;
         writeln!(output, "# {} {}", now.unix_ns, now.boot_ns)?;
-        let task = Task {
-            argv: &self.poll.argv,
-            env: &BTreeMap::new(),
-            stdout: Some(&self.poll.output),
-            merge_stderr: true,
-            priority: Priority::Normal,
-        };
-        Tool::spawn(task, dir)
+        let task = Task::new(&self.poll.argv, self.file_limit);
+        Tool::spawn(Task { stdout: Some(&self.poll.output), merge_stderr: true, ..task }, dir)
     }
 }

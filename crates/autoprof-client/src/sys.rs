@@ -51,6 +51,13 @@ pub fn end_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has this process woken at the instants that it asks for, instead of up to 50 µs later together with others: it asks
+/// for few, and those are when profilers begin, sample and end.
+pub fn wake_on_time() {
+    // SAFETY: the call takes numbers alone.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
 /// How a command is set up between `fork` and `exec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
@@ -60,8 +67,18 @@ pub enum Priority {
     Low,
 }
 
-/// Makes a command end when the client does, and gives it its priority.
-pub fn prepare_child(command: &mut Command, priority: Priority) {
+/// What a command makes of `SIGHUP`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// It ends, as it does by default: it is how it is stopped.
+    Heeded,
+    /// Nothing, as under nohup(1): a host that shuts down sends `SIGTERM` and `SIGHUP` together (`SendSIGHUP=yes` of
+    /// logind's scopes), and perf would die of the one before it has closed its file on the other.
+    Ignored,
+}
+
+/// Makes a command end when the client does, gives it its priority and bounds the files that it writes.
+pub fn prepare_child(command: &mut Command, priority: Priority, file_limit: u64, hangup: Hangup) {
     command.process_group(0);
     // SAFETY: the closure runs in the child between `fork` and `exec` and makes only async-signal-safe system calls.
     unsafe {
@@ -72,15 +89,59 @@ pub fn prepare_child(command: &mut Command, priority: Priority) {
             if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0 {
                 return Err(io::Error::last_os_error());
             }
+            if hangup == Hangup::Ignored {
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            }
+            // What the kernel gives by default; a child has that of its parent.
+            libc::prctl(libc::PR_SET_TIMERSLACK, 50_000);
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
                 return Err(io::Error::last_os_error());
             }
+            // No core dumps among the results; a file that is too long ends its writer by SIGXFSZ. A limit that is lower
+            // already stays. Both kinds are lowered: pam_limits(8), through which sudo goes, sets the one that can be
+            // raised anew.
+            for (resource, most) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, file_limit)] {
+                let mut limit: libc::rlimit = std::mem::zeroed();
+                if libc::getrlimit(resource, &raw mut limit) == 0 {
+                    limit.rlim_cur = limit.rlim_cur.min(most);
+                    limit.rlim_max = limit.rlim_max.min(most);
+                    libc::setrlimit(resource, &raw const limit);
+                }
+            }
             if priority == Priority::Low {
-                libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+                step_back();
             }
             Ok(())
         });
     }
+}
+
+/// Puts this process behind everything else on the host: its CPUs and its disks.
+pub fn step_back() {
+    const WHO_PROCESS: libc::c_int = 1;
+    /// The last of the eight levels of the usual class (`ioprio_set(2)`). In the idle class it would wait for as long as
+    /// anybody else uses the disk, and a controller for it.
+    const BEST_EFFORT_LAST: libc::c_int = (2 << 13) | 7;
+    // SAFETY: both calls take numbers alone, and are async-signal-safe system calls.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LAST);
+    }
+}
+
+/// User and system time of this process so far, in microseconds.
+pub fn own_cpu_us() -> u64 {
+    // SAFETY: an all-zero `rusage` is valid, and live through the call.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the out-parameter is of the right type.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) } != 0 {
+        return 0;
+    }
+    micros(usage.ru_utime) + micros(usage.ru_stime)
+}
+
+fn micros(time: libc::timeval) -> u64 {
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
 }
 
 /// How a child ended.
@@ -111,7 +172,6 @@ pub fn try_wait(pid: u32) -> io::Result<Option<ChildEnd>> {
     if got == 0 {
         return Ok(None);
     }
-    let micros = |t: libc::timeval| u64::try_from(t.tv_sec * 1_000_000 + t.tv_usec).unwrap_or(0);
     Ok(Some(ChildEnd {
         code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
         signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
@@ -136,18 +196,31 @@ pub fn reap_strangers(tools: &[u32]) {
     }
 }
 
-/// Signals a whole process group; a group that is gone already is no error.
-pub fn signal_group(leader: u32, signal: libc::c_int) {
-    if let Ok(leader @ 2..) = libc::pid_t::try_from(leader) {
-        // SAFETY: `kill` touches no memory of ours; the group is one that this client made.
-        unsafe { libc::kill(-leader, signal) };
+/// What came of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signalled {
+    /// It was sent.
+    Sent,
+    /// Nobody is there any more.
+    Gone,
+    /// They are all somebody else's: root's, by sudo.
+    Refused,
+}
+
+/// Signals a whole process group, one that this client made.
+pub fn signal_group(leader: u32, signal: libc::c_int) -> Signalled {
+    let Ok(leader @ 2..) = libc::pid_t::try_from(leader) else { return Signalled::Gone };
+    // SAFETY: `kill` touches no memory of ours.
+    if unsafe { libc::kill(-leader, signal) } == 0 {
+        return Signalled::Sent;
     }
+    if io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) { Signalled::Refused } else { Signalled::Gone }
 }
 
 /// Whether a process group has any member.
 pub fn group_exists(leader: u32) -> bool {
-    // SAFETY: signal 0 only asks.
-    matches!(libc::pid_t::try_from(leader), Ok(leader @ 2..) if unsafe { libc::kill(-leader, 0) } == 0)
+    // Signal 0 only asks.
+    signal_group(leader, 0) != Signalled::Gone
 }
 
 /// The number of a stop signal.

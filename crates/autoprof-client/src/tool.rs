@@ -7,16 +7,17 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
-    path::Path,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::{ChildStdin, Command, Stdio},
+    sync::OnceLock,
 };
 
-use autoprof_protocol::Stop;
+use autoprof_protocol::{CLIENT_VARIABLE, Stop};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
     clock,
-    sys::{self, ChildEnd, Priority},
+    sys::{self, ChildEnd, Hangup, Priority, Signalled},
 };
 
 /// Where a child's standard error goes, in its profiler's directory.
@@ -27,6 +28,9 @@ const TERM_GRACE_MS: u64 = 2_000;
 const STRAY_GRACE_MS: u64 = 1_000;
 /// Longest end of standard error that is kept for an event.
 const LAST_WORDS: u64 = 2_000;
+
+/// The client's directory, which everything that it starts is told, so that it can be found.
+pub static HOME: OnceLock<PathBuf> = OnceLock::new();
 
 /// What to run, and where its output goes.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +45,29 @@ pub struct Task<'a> {
     pub merge_stderr: bool,
     /// Before or behind other work on the host.
     pub priority: Priority,
+    /// Largest size of a file that it writes.
+    pub file_limit: u64,
+    /// Whether `SIGHUP` reaches it.
+    pub hangup: Hangup,
+    /// The program that it runs for as long as it records, and that ends with its input.
+    pub workload: Option<&'a str>,
+}
+
+impl<'a> Task<'a> {
+    /// A command of the client's own accord, which throws away what it prints.
+    pub fn new(argv: &'a [String], file_limit: u64) -> Self {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            argv,
+            env: &NOTHING,
+            stdout: None,
+            merge_stderr: false,
+            priority: Priority::Normal,
+            file_limit,
+            hangup: Hangup::Ignored,
+            workload: None,
+        }
+    }
 }
 
 /// A running or ended child.
@@ -49,8 +76,15 @@ pub struct Tool {
     pid: u32,
     pidfd: OwnedFd,
     end: Option<ChildEnd>,
+    /// Whether nothing of its group was left when that was looked at last: its number may be somebody else's since.
+    group_gone: bool,
     asked: bool,
     killed: bool,
+    /// Whether it goes on and nothing can be done about that.
+    beyond_us: bool,
+    /// The input of its workload, which is open for as long as it is to record.
+    input: Option<ChildStdin>,
+    workload: Option<String>,
     /// The next, firmer signal to its group, and when.
     next: Option<(i64, i32)>,
     /// CPU time at the last look, while it is not known to have settled.
@@ -67,7 +101,8 @@ impl Tool {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty command"));
         };
         let mut command = Command::new(program);
-        command.args(args).current_dir(dir).stdin(Stdio::null());
+        command.args(args).current_dir(dir);
+        command.stdin(if task.workload.is_some() { Stdio::piped() } else { Stdio::null() });
         command.env("LC_ALL", "C").env("TZ", "UTC").env("PATH", crate::facts::search_path()).envs(task.env);
         let append = |name: &str| OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(name));
         let stdout = task.stdout.map(append).transpose()?;
@@ -76,12 +111,27 @@ impl Tool {
             _ => command.stderr(append(STDERR_FILE)?),
         };
         command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
-        sys::prepare_child(&mut command, task.priority);
-        let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot run {program}: {e}")))?;
+        if let Some(home) = HOME.get() {
+            command.env(CLIENT_VARIABLE, home);
+        }
+        sys::prepare_child(&mut command, task.priority, task.file_limit, task.hangup);
+        let mut child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot run {program}: {e}")))?;
         let pid = child.id();
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
-        Ok(Self { pid, pidfd, end: None, asked: false, killed: false, next: None, last_look: None })
+        Ok(Self {
+            pid,
+            pidfd,
+            end: None,
+            group_gone: false,
+            asked: false,
+            killed: false,
+            beyond_us: false,
+            input: child.stdin.take(),
+            workload: task.workload.map(str::to_owned),
+            next: None,
+            last_look: None,
+        })
     }
 
     /// Its process id, and that of its group.
@@ -89,9 +139,19 @@ impl Tool {
         self.pid
     }
 
-    /// Whether it has ended and nothing of its group is left.
+    /// Whether it has ended and nothing of its group is left, or nothing can be done about what is.
     pub fn is_gone(&self) -> bool {
-        self.end.is_some() && !sys::group_exists(self.pid)
+        self.beyond_us || self.group_gone
+    }
+
+    /// Whether it, or something of its group, goes on, and only root can end it.
+    pub fn is_beyond_us(&self) -> bool {
+        self.beyond_us
+    }
+
+    /// Whether there is no more to be learnt about its end: where sudo was killed, what that ran goes on.
+    pub fn is_over(&self) -> bool {
+        if self.has_workload() { self.is_gone() } else { self.end.is_some() }
     }
 
     /// How it ended, once it has.
@@ -101,7 +161,7 @@ impl Tool {
 
     /// Whether it had to be killed.
     pub fn was_killed(&self) -> bool {
-        self.killed && self.end.is_some_and(|e| e.signal == Some(libc::SIGKILL))
+        self.killed && !self.beyond_us && self.end.is_some_and(|e| e.signal == Some(libc::SIGKILL))
     }
 
     /// Whether it was asked to end before it did.
@@ -119,7 +179,10 @@ impl Tool {
         self.reap();
         if self.end.is_none() && !self.asked {
             self.asked = true;
-            sys::signal_group(self.pid, sys::number(stop.signal));
+            // Its workload ends, and it with that: a signal beside it could meet it while it closes its files.
+            if self.input.take().is_none() {
+                sys::signal_group(self.pid, sys::number(stop.signal));
+            }
             self.next = Some((clock::boot_ns() + clock::millis(stop.grace_ms), libc::SIGTERM));
         }
     }
@@ -132,16 +195,16 @@ impl Tool {
     /// Looks after it: takes its end, asks again what did not listen, ends what it left behind.
     pub fn tend(&mut self) {
         self.reap();
+        self.group_gone = self.group_gone || (self.end.is_some() && !sys::group_exists(self.pid));
         let now = clock::boot_ns();
         if let Some((at, signal)) = self.next
             && at <= now
         {
-            let alone = self.end.is_some() && !sys::group_exists(self.pid);
+            let signalled = if self.group_gone { Signalled::Gone } else { sys::signal_group(self.pid, signal) };
             self.killed |= signal == libc::SIGKILL && self.end.is_none();
-            if !alone {
-                sys::signal_group(self.pid, signal);
-            }
-            self.next = (!alone).then(|| (now + clock::millis(TERM_GRACE_MS), libc::SIGKILL));
+            self.beyond_us = signal == libc::SIGKILL && signalled == Signalled::Refused;
+            let more = !self.group_gone && !self.beyond_us;
+            self.next = more.then(|| (now + clock::millis(TERM_GRACE_MS), libc::SIGKILL));
         }
     }
 
@@ -151,24 +214,50 @@ impl Tool {
             && let Ok(Some(end)) = sys::try_wait(self.pid)
         {
             self.end = Some(end);
-            let strays = sys::group_exists(self.pid);
-            if strays {
+            // What it ran may go on without it.
+            self.input = None;
+            self.group_gone = !sys::group_exists(self.pid);
+            if !self.group_gone {
                 sys::signal_group(self.pid, libc::SIGTERM);
             }
-            self.next = strays.then(|| (clock::boot_ns() + clock::millis(STRAY_GRACE_MS), libc::SIGKILL));
+            let next = || (clock::boot_ns() + clock::millis(STRAY_GRACE_MS), libc::SIGKILL);
+            self.next = (!self.group_gone).then(next);
         }
+    }
+
+    /// Whether it says by a program that it runs when it has begun.
+    pub fn has_workload(&self) -> bool {
+        self.workload.is_some()
     }
 
     /// Whether it has settled: gone to sleep twice in a row without having used the CPU in between.
     ///
     /// A tool that works at intervals has then read its baseline and waits for its first interval. There is no
     /// better sign that holds for every tool: most say nothing until the first interval is over.
+    ///
+    /// One with a workload has settled when that runs.
     pub fn has_settled(&mut self) -> bool {
+        if let Some(workload) = &self.workload {
+            return runs_below(self.pid, workload, 8);
+        }
         let Some((sleeping, cpu)) = state(self.pid) else { return true };
         let settled = sleeping && self.last_look == Some(cpu);
         self.last_look = sleeping.then_some(cpu);
         settled
     }
+}
+
+/// Whether a process or one of its descendants, so many generations down, has become a program of this name.
+///
+/// In between are sudo, its monitor where it has one, and a script of a distribution's that picks the right perf.
+fn runs_below(pid: u32, name: &str, generations: u32) -> bool {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    read("comm").trim_end() == name
+        || generations > 0
+            && read(&format!("task/{pid}/children"))
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .any(|child| runs_below(child, name, generations - 1))
 }
 
 /// Whether a process sleeps, and its CPU time in ticks: from `/proc/PID/stat` (proc(5)), after the command's `)`.

@@ -1,35 +1,46 @@
 //! The controller's side of one client on one host, step by step.
+mod clocks;
+mod find;
+mod results;
+mod survey;
+
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     future::Future,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
 use autoprof_protocol::{
-    ControlFile, Event, EventKind, HostFacts, Limits, Marker, MarkerTime, PROTOCOL_VERSION, ToolProbe,
+    ControlFile, Event, EventKind, HostFacts, Invocation, Limits, Marker, MarkerTime, PROTOCOL_VERSION, ProfilerEntry,
+    Task,
 };
 use bytes::Bytes;
 
 use crate::{
-    collect::collect,
     duration::Span,
-    encoder::{RawResults, Table},
-    error::{ErrorKind, PluginError},
-    event::HostEvent,
+    error::{SignalError, TransportError},
+    event::{HostEvent, RunEventKind},
     host::Host,
     install::{self, InstallError},
-    manifest::{ClockOffset, HostError, HostStep, ProfilerState, RunSettings},
-    profiler::{Origin, ProfilerProxy},
-    registry::Registry,
+    manifest::{HostError, HostStep, RunSettings},
+    registry::{NotRegistered, Registry},
     run::Recorder,
     signal::{Channel, ClientHandle, Signal, Signaler},
     store::ClientStore,
-    transport::{Command, Session, Transport, capture},
+    sudo::Script,
+    text,
+    transport::{Command, ExitStatus, Session, capture},
 };
 
-/// Exchanges with a client to compare its clock; the shortest round trip counts.
-const CLOCK_EXCHANGES: usize = 3;
+use find::{Need, Standing};
+
+/// Most events that are taken of one client: an honest one says a few for each profiler and segment.
+const MOST_EVENTS: u64 = 20_000;
+/// How often a client that was found again is told the same.
+const MOST_TRIES: u32 = 4;
+/// Longest text that is kept of what a client says of one thing, in characters.
+const LONGEST_WORDS: usize = 4_000;
 
 /// What every client of a run needs from the run.
 pub(crate) struct Context {
@@ -44,16 +55,124 @@ pub(crate) struct HostClient {
     host: Host,
     context: Arc<Context>,
     session: Option<Arc<dyn Session>>,
+    /// The connection while nothing but the channel needs it.
+    lent: Option<Weak<dyn Session>>,
     channel: Option<Box<dyn Channel>>,
     facts: Option<HostFacts>,
+    /// How many questions it was asked for a sign of life: their numbers.
+    questions: u64,
+    /// The last one, until it is answered.
+    question: Option<clocks::Question>,
+    /// What is known of its clock.
+    compared: Option<clocks::Compared>,
     directory: Option<String>,
+    /// The number of the last event that was taken.
     after: u64,
+    taken: u64,
+    /// The kernel's id of the boot that the client runs in.
+    boot_id: Option<String>,
+    /// How often the client was started again without the host having rebooted.
+    revived: u32,
+    /// Since when it is looked for.
+    lost: Option<Instant>,
+    /// Whether it was looked for in vain for as long as it may be.
+    given_up: bool,
+    /// Which of several windows this is; none: there is one.
+    window: Option<u32>,
+    /// Held by whoever writes results, also behind the back of a step that was given up.
+    writing: Arc<tokio::sync::Mutex<()>>,
     failed: bool,
+}
+
+/// Why a step could not be taken.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    message: String,
+    hint: Option<String>,
+    /// Whether it is the line to the host, or the client at its end, that is gone: then it is worth looking for it.
+    lost: bool,
+}
+
+impl Trouble {
+    pub(crate) fn new(message: impl Display) -> Self {
+        Self { message: message.to_string(), hint: None, lost: false }
+    }
+
+    fn lost(message: impl Display) -> Self {
+        Self { lost: true, ..Self::new(message) }
+    }
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, " ({hint})"))
+    }
+}
+
+impl From<TransportError> for Trouble {
+    fn from(e: TransportError) -> Self {
+        Self { message: e.to_string(), hint: e.hint, lost: true }
+    }
+}
+
+impl From<SignalError> for Trouble {
+    fn from(e: SignalError) -> Self {
+        Self { message: e.to_string(), hint: e.hint, lost: true }
+    }
+}
+
+impl From<NotRegistered> for Trouble {
+    fn from(e: NotRegistered) -> Self {
+        Self::new(e)
+    }
+}
+
+impl From<InstallError> for Trouble {
+    fn from(e: InstallError) -> Self {
+        let lost = matches!(e, InstallError::Transport(_));
+        Self { message: e.to_string(), hint: e.hint(), lost }
+    }
+}
+
+/// Awaits work with a time-out that has a name in the job.
+pub(crate) async fn within<T, E: Into<Trouble>>(
+    name: &'static str,
+    timeout: Span,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(timeout.0, work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Trouble {
+            hint: Some(format!("give it longer with timeouts.{name} in the job")),
+            ..Trouble::lost(format!("took longer than {timeout}"))
+        }),
+    }
 }
 
 impl HostClient {
     pub(crate) fn new(host: Host, context: Arc<Context>) -> Self {
-        Self { host, context, session: None, channel: None, facts: None, directory: None, after: 0, failed: false }
+        Self {
+            host,
+            context,
+            session: None,
+            lent: None,
+            channel: None,
+            facts: None,
+            questions: 0,
+            question: None,
+            compared: None,
+            directory: None,
+            after: 0,
+            taken: 0,
+            boot_id: None,
+            revived: 0,
+            lost: None,
+            given_up: false,
+            window: None,
+            writing: Arc::default(),
+            failed: false,
+        }
     }
 
     /// The client of a host as an earlier process left it.
@@ -61,14 +180,22 @@ impl HostClient {
         let mut client = Self::new(host, context);
         let record = client.context.recorder.with_manifest(|m| m.hosts.get(&client.host.name).cloned());
         if let Some(record) = record {
+            client.boot_id = record.facts.as_ref().map(|facts| facts.boot_id.clone());
             client.facts = record.facts;
-            client.failed = record.step == HostStep::Failed;
             if let Some(known) = record.client.filter(|c| c.present) {
                 client.directory = Some(known.directory);
                 client.after = known.last_event;
             }
+            // One that could not be reached then may be reached now, as long as there is something of ours on it.
+            client.failed = client.directory.is_none();
         }
         client
+    }
+
+    /// The same, for one of several windows: its results go into a directory of the window's.
+    pub(crate) fn in_window(mut self, window: Option<u32>) -> Self {
+        self.window = window;
+        self
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -85,117 +212,117 @@ impl HostClient {
         self.directory.as_deref()
     }
 
-    /// Connects, installs, plans: everything that touches the host before a client runs.
-    pub(crate) async fn survey(&mut self, proxies: &[ProfilerProxy]) -> Option<ControlFile> {
-        self.note(HostEvent::Connecting);
-        self.connect().await?;
-        let timeouts = self.context.settings.timeouts.clone();
-        let session = self.session.clone()?;
-        let probes: Vec<ToolProbe> =
-            proxies.iter().flat_map(|proxy| proxy.encoder().profiler().tool_probes()).collect();
-        let tmpdir = self.context.settings.tmpdir.clone();
-        let probed = self
-            .step("install", timeouts.install, install::probe(session.as_ref(), &tmpdir), InstallError::hint)
-            .await?;
-        self.directory = Some(probed.directory.clone());
-        self.note(HostEvent::Installing { directory: probed.directory.clone() });
-        let store = Arc::clone(&self.context.store);
-        let installing = install::install(session.as_ref(), &probed, &store, &probes);
-        let facts = match self.step("install", timeouts.install, installing, InstallError::hint).await {
-            Some(facts) => facts,
-            None => {
-                self.remove_without_client().await;
-                return None;
-            }
-        };
-        self.note(HostEvent::Facts { facts: Box::new(facts.clone()) });
-        self.facts = Some(facts.clone());
-        Some(self.plan(proxies, &facts))
-    }
-
-    /// Encodes every profiler for this host.
-    fn plan(&self, proxies: &[ProfilerProxy], facts: &HostFacts) -> ControlFile {
-        let mut profilers = Vec::new();
-        for proxy in proxies {
-            let (profiler, args) = (proxy.name().to_owned(), proxy.args().clone());
-            let preset = proxy.origin().preset().map(str::to_owned);
-            match proxy.encode(facts) {
-                Ok(invocation) => {
-                    let tool_version = tool_version(proxy, facts);
-                    let entry =
-                        autoprof_protocol::ProfilerEntry { name: profiler.clone(), invocation: invocation.clone() };
-                    profilers.push(entry);
-                    self.note(HostEvent::Planned {
-                        profiler,
-                        preset,
-                        args,
-                        invocation: invocation.into(),
-                        tool_version,
-                    });
-                }
-                Err(e) => {
-                    let reason = with_hint(&e);
-                    self.note(match proxy.origin() {
-                        Origin::Named => HostEvent::Refused { profiler, args, reason },
-                        Origin::Preset(_) => HostEvent::Skipped { profiler, preset, args, reason },
-                    });
-                }
-            }
-        }
+    /// What a client of this host is told, from what was planned for it.
+    fn control(&self, segment: u32, task: Task) -> ControlFile {
         let settings = &self.context.settings;
-        ControlFile {
-            version: PROTOCOL_VERSION,
-            run: self.context.recorder.with_manifest(|m| m.id.clone()),
-            host: self.host.name.clone(),
-            profilers,
-            limits: Limits { lease_ms: settings.lease_ms, max_duration_ms: settings.max_duration_ms },
-        }
+        self.context.recorder.with_manifest(|m| {
+            let planned = m.hosts.get(&self.host.name).into_iter().flat_map(|host| &host.profilers);
+            let entry = |(name, invocation): (String, Invocation)| {
+                let as_root = |argv: &[String]| Script::of(argv).map(|script| vec![script.path]).unwrap_or_default();
+                ProfilerEntry { name, invocation: invocation.with_root_commands(as_root) }
+            };
+            let planned = planned.filter_map(|(name, record)| Some((name.clone(), record.invocation.clone()?)));
+            // A client that comes later has no longer than the run has left.
+            let age = crate::now().duration_since(m.created).as_millis();
+            let left = settings.max_duration_ms.saturating_sub(u64::try_from(age).unwrap_or(0)).max(60_000);
+            ControlFile {
+                version: PROTOCOL_VERSION,
+                run: m.id.clone(),
+                host: self.host.name.clone(),
+                profilers: planned.map(entry).collect(),
+                segment,
+                after: self.after,
+                task,
+                limits: Limits {
+                    lease_ms: settings.lease_ms,
+                    max_duration_ms: if segment > 1 { left } else { settings.max_duration_ms },
+                    disk: settings.disk,
+                },
+            }
+        })
     }
 
-    /// Launches the client with its control file and waits until it is ready.
-    pub(crate) async fn launch(&mut self, control: &ControlFile) -> Option<()> {
+    /// Launches the client and waits until it is ready.
+    pub(crate) async fn launch(&mut self) -> Option<()> {
+        let launched = self.try_launch(1, Task::Profile).await;
+        self.or_fail("ready", launched)
+    }
+
+    async fn try_launch(&mut self, segment: u32, task: Task) -> Result<(), Trouble> {
         let ready = self.context.settings.timeouts.ready;
-        let session = self.session.clone()?;
-        let directory = self.directory.clone()?;
-        let control = match serde_json::to_vec_pretty(control) {
-            Ok(control) => Bytes::from(control),
-            Err(e) => return self.fail("ready", &e, None),
-        };
+        let session = self.connect().await?;
+        let directory = self.directory.clone().ok_or_else(|| Trouble::new("it has no directory"))?;
+        let control = serde_json::to_vec_pretty(&self.control(segment, task)).map_err(Trouble::new)?;
         let command = Command::new([install::program(&directory), "launch".into(), directory.clone()]);
-        let done = capture(session.as_ref(), &command, control, 64 * 1024);
+        let done = capture(session.as_ref(), &command, Bytes::from(control), 64 * 1024);
         // The launch and the line to the client do not wait for each other: one round trip less.
         let launched = async {
-            let done = done.await.map_err(|e| e.to_string())?;
+            let done = done.await?;
             let refused = || format!("the client was not launched ({}): {}", done.status, done.stderr_text());
-            if done.status.success() { Ok(()) } else { Err(refused()) }
+            if done.status.success() { Ok(()) } else { Err(Trouble::new(refused())) }
         };
-        let (launched, attached) = tokio::join!(tokio::time::timeout(ready.0, launched), self.open_channel());
-        match launched {
-            Ok(Ok(())) => {}
-            Ok(Err(message)) => return self.fail("ready", &message, None),
-            Err(_) => return self.fail("ready", &format!("the client was not launched within {ready}"), None),
+        if segment == 1 && task == Task::Profile {
+            let (launched, attached) = tokio::join!(within("ready", ready, launched), self.open_channel());
+            launched.and(attached)?;
+        } else {
+            // The directory has the events of an earlier client: the line must not take that one for this.
+            within("ready", ready, launched).await?;
+            self.open_channel().await?;
         }
-        attached?;
-        self.expect("ready", ready, |kind| matches!(kind, EventKind::Ready { .. })).await?;
-        self.compare_clocks().await;
-        Some(())
+        // One that only finishes has nothing to wait for in between.
+        self.expect("ready", ready, |kind| match task {
+            Task::Profile => matches!(kind, EventKind::Ready { segment: n, .. } if *n == segment),
+            Task::Finish => matches!(kind, EventKind::Stopped),
+        })
+        .await
     }
 
-    /// Raises a marker and waits until the client says that its step is done.
+    /// Raises a marker for an instant, or for now, and waits until the client says that its step is done; looks for a
+    /// client that is lost meanwhile.
     pub(crate) async fn signal(
         &mut self,
         marker: Marker,
+        at: Option<SystemTime>,
         timeout: Span,
         done: impl Fn(&EventKind) -> bool,
     ) -> Option<()> {
-        let step = marker.word();
-        self.open_channel().await?;
-        let channel = self.channel.as_mut()?;
-        if let Err(e) = channel.signal(Signal::Marker(marker, MarkerTime::Now)).await {
-            let hint = e.hint.clone();
-            return self.fail(step, &e, hint);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let signalled = self.try_signal(marker, at, timeout, &done).await;
+            let trouble = match signalled {
+                Ok(()) => return Some(()),
+                Err(trouble) => trouble,
+            };
+            // Before anything is collected there is nothing to be saved.
+            // What is found again and again and cannot be told is not lost.
+            if !trouble.lost || marker == Marker::Start || tries > MOST_TRIES {
+                return self.or_fail(marker.word(), Err(trouble));
+            }
+            self.lose(&trouble.message);
+            let passed = if marker == Marker::Stop { HostStep::Stopped } else { HostStep::Reported };
+            match self.find(Need::Results).await? {
+                // What it said meanwhile, or a client that only finishes, may be past that step.
+                Standing::Running if self.has_passed(passed) => return Some(()),
+                Standing::Running => {}
+                // It did by itself what it would be told to do.
+                Standing::Ended => return Some(()),
+            }
         }
-        self.expect(step, timeout, done).await
+    }
+
+    async fn try_signal(
+        &mut self,
+        marker: Marker,
+        at: Option<SystemTime>,
+        timeout: Span,
+        done: impl Fn(&EventKind) -> bool,
+    ) -> Result<(), Trouble> {
+        self.open_channel().await?;
+        let time = at.map_or(MarkerTime::Now, |at| self.by_its_clock(at));
+        let channel = self.channel.as_mut().ok_or_else(|| Trouble::lost("there is no line to it"))?;
+        within(marker.word(), timeout, channel.signal(Signal::Marker(marker, time))).await?;
+        self.expect(marker.word(), timeout, done).await
     }
 
     /// Whether the host has passed a step already, by what the client said.
@@ -205,169 +332,98 @@ impl HostClient {
         })
     }
 
-    /// Takes in what the client has said since the controller was last attached, until it says nothing new.
-    pub(crate) async fn catch_up(&mut self) -> Option<()> {
-        self.open_channel().await?;
-        // The answer to a beat comes after everything that was in the file before it.
-        let channel = self.channel.as_mut()?;
-        if let Err(e) = channel.signal(Signal::Beat).await {
-            // A client that has finished its work has gone: what it said last is still to be read.
-            tracing::debug!(host = %self.host, "no beat: {e}");
-        }
-        let ready = self.context.settings.timeouts.ready;
+    /// Takes in what the client says, asks for signs of life, brings results back at checkpoints, and looks for the
+    /// client when it is lost. Ends never.
+    ///
+    /// Dropped anywhere, it leaves a client that the next step can go on with.
+    pub(crate) async fn watch(&mut self, beat: Duration) {
+        let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + beat, beat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let checkpoint = self.context.settings.checkpoint_ms.map(Duration::from_millis);
+        let mut checkpoints = checkpoint.map(|every| {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        });
         loop {
-            let channel = self.channel.as_mut()?;
-            match tokio::time::timeout(ready.0, channel.event()).await {
-                Ok(Ok(event)) => {
-                    let over = event.seq == 0 || matches!(event.kind, EventKind::Reported);
-                    self.take(event);
-                    if over {
-                        return Some(());
+            if !self.is_up() {
+                return std::future::pending().await;
+            }
+            let Some(channel) = self.channel.as_mut() else {
+                match self.find(Need::Window).await {
+                    Some(Standing::Running) => continue,
+                    // It has done by itself all that there was to do, or is given up.
+                    Some(Standing::Ended) | None => return std::future::pending().await,
+                }
+            };
+            let due = async {
+                match &mut checkpoints {
+                    Some(checkpoints) => drop(checkpoints.tick().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = channel.event() => match event {
+                    Ok(event) => self.heard(event),
+                    Err(e) => self.lose(&e.to_string()),
+                },
+                _ = beats.tick() => {
+                    if let Err(e) = self.ask().await {
+                        self.lose(&e.to_string());
                     }
                 }
-                Ok(Err(_)) | Err(_) if self.has_passed(HostStep::Stopped) => return Some(()),
-                Ok(Err(e)) => return self.fail("attach", &e, e.hint.clone()),
-                Err(_) => return self.fail("attach", &format!("the client said nothing for {ready}"), None),
+                () = due => self.checkpoint().await,
             }
         }
     }
 
-    /// The next thing that the client says; pending for ever when there is nobody to say anything. Cancel safe.
-    pub(crate) async fn watch(&mut self) {
-        let Some(channel) = self.channel.as_mut().filter(|_| !self.failed) else {
-            return std::future::pending().await;
+    /// Takes an event; one that says that the client is no more means that it has to be looked for.
+    fn heard(&mut self, event: Event) {
+        let gone = match &event.kind {
+            EventKind::Failed { reason } => Some(text::one_line(reason)),
+            _ => None,
         };
-        match channel.event().await {
-            Ok(event) => self.take(event),
-            Err(e) => {
-                // The client goes on by itself; the next step attaches to it again.
-                tracing::warn!(host = %self.host, "lost the line to the client: {e}");
-                self.channel = None;
-                self.session = None;
-            }
+        self.answer_of(&event);
+        self.take(event);
+        if let Some(reason) = gone {
+            self.lose(&reason);
         }
     }
 
-    /// Asks for a sign of life; the answer comes as an event.
-    pub(crate) async fn beat(&mut self) {
-        if let Some(channel) = &mut self.channel {
-            let _ = channel.signal(Signal::Beat).await;
-        }
-    }
-
-    /// Brings the results back and makes tables of them.
-    pub(crate) async fn collect(&mut self, encoders: &[&ProfilerProxy], window: u32) {
-        self.channel = None;
-        let mut target = self.context.recorder.host_directory(&self.host.name);
-        if window > 1 {
-            target = target.join(format!("window-{window}"));
-        }
-        // An earlier process may have been given up after the results were here and before the host was clean.
-        if !self.has_passed(HostStep::Collected) && self.fetch(&target).await.is_none() {
-            return;
-        }
-        for proxy in encoders {
-            self.convert(proxy, &target).await;
-        }
-    }
-
-    /// Whether profilers of this host had begun and their data has not come back.
-    pub(crate) fn has_collected_data(&self) -> bool {
-        let begun = |m: &crate::manifest::Manifest| {
-            m.hosts.get(&self.host.name).is_some_and(|h| h.profilers.values().any(|p| p.began.is_some()))
-        };
-        self.directory.is_some() && self.context.recorder.with_manifest(begun) && !self.has_passed(HostStep::Collected)
-    }
-
-    /// Brings back what a client that died, or does not answer, has left; then the host may be cleaned.
-    pub(crate) async fn salvage(&mut self, encoders: &[&ProfilerProxy], window: u32) {
-        self.session = None;
-        self.failed = false;
-        self.collect(encoders, window).await;
-    }
-
-    async fn fetch(&mut self, target: &camino::Utf8Path) -> Option<()> {
-        let session = match self.reconnect().await {
-            Ok(session) => session,
-            Err(message) => return self.uncollected(message),
-        };
-        let directory = self.directory.clone()?;
-        // What an earlier process had begun to bring back was not verified: it is fetched anew.
-        if target.exists()
-            && let Err(e) = std::fs::remove_dir_all(target)
+    /// Puts a name on the host's timeline.
+    pub(crate) async fn mark(&mut self, name: &str) {
+        if let Some(channel) = &mut self.channel
+            && let Err(e) = channel.signal(Signal::Mark(name.to_owned())).await
         {
-            return self.uncollected(format!("{target} cannot be made anew: {e}"));
-        }
-        let stall = self.context.settings.timeouts.collect;
-        let done = collect(session.as_ref(), &directory, target, stall).await;
-        let missing = done.error.as_ref().map(|e| format!("the results could not all be brought back: {e}"));
-        if missing.is_some() && done.files.is_empty() {
-            return self.uncollected(missing.unwrap_or_default());
-        }
-        self.note(HostEvent::Collected { files: done.files, missing: missing.clone() });
-        match missing {
-            Some(message) => self.uncollected(message),
-            None => Some(()),
+            tracing::warn!(host = %self.host, "the mark {name:?} did not reach it: {e}");
         }
     }
 
-    fn uncollected<T>(&mut self, message: String) -> Option<T> {
-        let hint = Some(self.left_hint());
-        self.fail("collect", &message, hint)
-    }
-
-    async fn convert(&self, proxy: &ProfilerProxy, target: &camino::Utf8Path) {
-        let record = self.context.recorder.with_manifest(|m| {
-            let record = m.hosts.get(&self.host.name)?.profilers.get(proxy.name())?;
-            Some((record.state, record.began?.stamp, record.ended?.stamp))
-        });
-        let Some((ProfilerState::Ok | ProfilerState::Partial, began, ended)) = record else { return };
-        let raw = RawResults {
-            directory: target.join(proxy.name()),
-            args: proxy.args().clone(),
-            began_unix_ns: began.unix_ns,
-            ended_unix_ns: ended.unix_ns,
-            facts: self.facts.clone().unwrap_or_default(),
-        };
-        let encoder = Arc::clone(proxy.encoder());
-        let converted = tokio::task::spawn_blocking(move || encoder.convert(&raw)).await;
-        let (tables, problem) = match converted {
-            Ok(Ok(tables)) => (tables.into_iter().map(noting_emptiness).collect(), None),
-            Ok(Err(e)) => (Vec::new(), Some(format!("no tables could be made: {e}"))),
-            Err(e) => (Vec::new(), Some(format!("no tables could be made: {e}"))),
-        };
-        if !tables.is_empty() || problem.is_some() {
-            self.note(HostEvent::Converted { profiler: proxy.name().to_owned(), tables, problem });
+    /// The same, and waits until the host's client has it: for a process that leaves right after.
+    pub(crate) async fn mark_and_hear(&mut self, name: &str) {
+        self.mark(name).await;
+        let timeout = self.context.settings.timeouts.ready;
+        let heard =
+            self.expect("ready", timeout, |kind| matches!(kind, EventKind::Marked { name: n, .. } if n == name));
+        if let Err(trouble) = heard.await {
+            tracing::warn!(host = %self.host, "the mark {name:?} is not known to have reached it: {}", trouble.message);
         }
     }
 
     /// Removes everything of ours from the host, and closes the connection.
     pub(crate) async fn clean(&mut self) {
-        self.channel = None;
-        let timeout = self.context.settings.timeouts.clean;
+        self.close_channel();
         if let Some(directory) = self.directory.clone()
             && !self.context.settings.keep
         {
-            let cleaned = match self.reconnect().await {
-                Ok(session) => {
-                    let command = Command::new([install::program(&directory), "clean".into(), directory.clone()]);
-                    let done = capture(session.as_ref(), &command, Bytes::new(), 64 * 1024);
-                    match tokio::time::timeout(timeout.0, done).await {
-                        Ok(Ok(done)) if done.status.success() => Ok(()),
-                        Ok(Ok(done)) => Err(format!("{} ({})", done.stderr_text(), done.status)),
-                        Ok(Err(e)) => Err(e.to_string()),
-                        Err(_) => Err(format!("it took longer than {timeout}")),
+            match self.try_clean(&directory).await {
+                Ok(()) => {
+                    if self.directory.take().is_some() {
+                        self.note(HostEvent::Cleaned);
                     }
                 }
-                Err(e) => Err(e),
-            };
-            match cleaned {
-                Ok(()) => {
-                    self.directory = None;
-                    self.note(HostEvent::Cleaned);
-                }
-                Err(reason) => {
-                    let message = format!("{directory} could not be removed: {reason}");
+                Err(trouble) => {
+                    let message = format!("{directory} could not be removed: {}", trouble.message);
                     let error = HostError { step: "clean".into(), message, hint: Some(self.left_hint()) };
                     self.context.recorder.failed(&self.host.name, error);
                 }
@@ -376,9 +432,34 @@ impl HostClient {
         self.disconnect().await;
     }
 
+    async fn try_clean(&mut self, directory: &str) -> Result<(), Trouble> {
+        let timeout = self.context.settings.timeouts.clean;
+        let session = self.connect().await?;
+        let command = Command::new([install::program(directory), "clean".into(), directory.to_owned()]);
+        let done = within("clean", timeout, capture(session.as_ref(), &command, Bytes::new(), 64 * 1024)).await;
+        match done {
+            Ok(done) if done.status.success() => Ok(()),
+            // Its program never came, came in part, or was removed: nothing of it can run, and a shell will do.
+            Ok(done) if matches!(done.status, ExitStatus::Code(126..) | ExitStatus::Signal(_)) => {
+                self.remove_without_client().await;
+                if self.directory.is_none() { Ok(()) } else { Err(Trouble::new(done.stderr_text())) }
+            }
+            Ok(done) => Err(Trouble::new(format!("{} ({})", done.stderr_text(), done.status))),
+            Err(trouble) => {
+                // A connection that was cut unnoticed is not worth a host that is not clean.
+                self.drop_connection();
+                let session = self.connect().await?;
+                let done =
+                    within("clean", timeout, capture(session.as_ref(), &command, Bytes::new(), 64 * 1024)).await?;
+                // The first try may have come through.
+                if done.status.success() || done.status == ExitStatus::Code(127) { Ok(()) } else { Err(trouble) }
+            }
+        }
+    }
+
     /// Lets the client go on without this process.
     pub(crate) async fn detach(&mut self) {
-        self.channel = None;
+        self.close_channel();
         self.disconnect().await;
     }
 
@@ -390,162 +471,148 @@ impl HostClient {
 
     /// Removes the directory of a client that never ran.
     async fn remove_without_client(&mut self) {
-        let (Some(session), Some(directory)) = (self.session.clone(), self.directory.clone()) else { return };
-        let script = "rm -rf \"$1\" && { rmdir \"$(dirname \"$1\")\" 2>/dev/null || true; }";
+        let Some(directory) = self.directory.clone() else { return };
+        let script = install::REMOVE;
         let command = Command::sh(script, [directory]);
-        let done = capture(session.as_ref(), &command, Bytes::new(), 64 * 1024);
         let timeout = self.context.settings.timeouts.clean;
-        if let Ok(Ok(done)) = tokio::time::timeout(timeout.0, done).await
-            && done.status.success()
-        {
-            self.directory = None;
-            self.note(HostEvent::Cleaned);
+        // What failed may have been the connection: then another one is worth a try.
+        for _ in 0..2 {
+            let Ok(session) = self.connect().await else { return };
+            let done = within("clean", timeout, capture(session.as_ref(), &command, Bytes::new(), 64 * 1024)).await;
+            if done.is_ok_and(|done| done.status.success()) {
+                self.directory = None;
+                self.note(HostEvent::Cleaned);
+                return;
+            }
+            self.drop_connection();
         }
     }
 
-    async fn connect(&mut self) -> Option<()> {
-        if self.session.is_some() {
-            return Some(());
+    /// Leaves the connection to the channel: one that does not run over it closes it.
+    fn lend(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.lent = Some(Arc::downgrade(&session));
         }
-        let timeout = self.context.settings.timeouts.connect;
-        let transport = match self.context.registry.transport(&self.host.transport) {
-            Ok(transport) => transport,
-            Err(e) => return self.fail("connect", &e, None),
-        };
-        let host = self.host.clone();
-        let session = self.step("connect", timeout, transport.connect(&host), |e| e.hint.clone()).await?;
-        self.session = Some(session);
-        Some(())
     }
 
-    /// A session, new if need be; unlike [`Self::connect`] a failure is the caller's to record.
-    async fn reconnect(&mut self) -> Result<Arc<dyn Session>, String> {
+    /// Has the connection again, if it is still open.
+    fn take_back(&mut self) {
+        if let Some(session) = self.lent.take().and_then(|lent| lent.upgrade()) {
+            self.session.get_or_insert(session);
+        }
+    }
+
+    /// Gives the channel up, but not the connection that it runs over.
+    fn close_channel(&mut self) {
+        self.take_back();
+        self.channel = None;
+    }
+
+    /// Has no connection any more: it is broken.
+    fn drop_connection(&mut self) {
+        self.session = None;
+        self.lent = None;
+    }
+
+    /// A session, new if need be.
+    async fn connect(&mut self) -> Result<Arc<dyn Session>, Trouble> {
+        self.take_back();
         if let Some(session) = &self.session {
             return Ok(Arc::clone(session));
         }
-        let transport: Arc<dyn Transport> =
-            self.context.registry.transport(&self.host.transport).map_err(|e| e.to_string())?;
+        let transport = self.context.registry.transport(&self.host.transport)?;
         let timeout = self.context.settings.timeouts.connect;
-        let connected = tokio::time::timeout(timeout.0, transport.connect(&self.host)).await;
-        let session = connected.map_err(|_| format!("no connection within {timeout}"))?.map_err(|e| e.to_string())?;
+        let session = within("connect", timeout, transport.connect(&self.host)).await?;
         self.session = Some(Arc::clone(&session));
         Ok(session)
     }
 
-    async fn open_channel(&mut self) -> Option<()> {
+    async fn open_channel(&mut self) -> Result<(), Trouble> {
         if self.channel.is_some() {
-            return Some(());
+            return Ok(());
         }
-        self.connect().await?;
-        let signaler: Arc<dyn Signaler> = match self.context.registry.signaler(&self.context.settings.signaler) {
-            Ok(signaler) => signaler,
-            Err(e) => return self.fail("attach", &e, None),
+        let session = self.connect().await?;
+        let signaler: Arc<dyn Signaler> = self.context.registry.signaler(&self.context.settings.signaler)?;
+        let directory = self.directory.clone().ok_or_else(|| Trouble::new("it has no directory"))?;
+        let handle = ClientHandle {
+            directory,
+            after: self.after,
+            run: self.context.recorder.with_manifest(|m| m.id.clone()),
+            arch: self.facts.as_ref().map(|facts| facts.arch.clone()).unwrap_or_default(),
+            programs: self.context.store.directories().to_vec(),
         };
-        let handle = ClientHandle { directory: self.directory.clone()?, after: self.after };
-        let session = self.session.clone()?;
         let timeout = self.context.settings.timeouts.connect;
-        let attaching = signaler.attach(session, &handle);
-        self.channel = Some(self.step("attach", timeout, attaching, |e| e.hint.clone()).await?);
-        Some(())
+        self.channel = Some(within("connect", timeout, signaler.attach(session, &handle)).await?);
+        self.lend();
+        Ok(())
     }
 
     /// Takes in events until one of them is what is waited for.
-    async fn expect(&mut self, step: &str, timeout: Span, done: impl Fn(&EventKind) -> bool) -> Option<()> {
+    async fn expect(
+        &mut self,
+        step: &'static str,
+        timeout: Span,
+        done: impl Fn(&EventKind) -> bool,
+    ) -> Result<(), Trouble> {
         let deadline = Instant::now() + timeout.0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let channel = self.channel.as_mut()?;
-            match tokio::time::timeout(left, channel.event()).await {
-                Ok(Ok(event)) => {
-                    let over = done(&event.kind);
-                    let reason = match &event.kind {
-                        EventKind::Failed { reason } => Some(reason.clone()),
-                        _ => None,
-                    };
-                    self.take(event);
-                    if over {
-                        return Some(());
-                    }
-                    if let Some(reason) = reason {
-                        return self.fail(
-                            step,
-                            &format!("the client gave up: {}", crate::text::one_line(&reason)),
-                            None,
-                        );
-                    }
-                }
-                Ok(Err(e)) => {
-                    let hint = e.hint.clone();
-                    return self.fail(step, &e, hint);
-                }
-                Err(_) => {
-                    let message = format!("the client did not answer within {timeout}");
-                    let hint = format!("give it longer with timeouts.{step} in the job");
-                    return self.fail(step, &message, Some(hint));
-                }
-            }
-        }
-    }
-
-    /// Compares the host's clock with the controller's.
-    async fn compare_clocks(&mut self) {
-        let mut best: Option<ClockOffset> = None;
-        for _ in 0..CLOCK_EXCHANGES {
-            let Some(channel) = self.channel.as_mut() else { return };
-            let (asked, sent) = (SystemTime::now(), Instant::now());
-            if channel.signal(Signal::Beat).await.is_err() {
-                return;
-            }
-            let event = loop {
-                let Some(channel) = self.channel.as_mut() else { return };
-                let Ok(Ok(event)) = tokio::time::timeout(Duration::from_secs(5), channel.event()).await else { return };
-                let stamp = event.at;
-                let beat = matches!(event.kind, EventKind::Beat { .. });
-                self.take(event);
-                if beat {
-                    break stamp;
-                }
+            let channel = self.channel.as_mut().ok_or_else(|| Trouble::lost("there is no line to it"))?;
+            let Ok(event) = tokio::time::timeout(left, channel.event()).await else {
+                return Err(Trouble {
+                    hint: Some(format!("give it longer with timeouts.{step} in the job")),
+                    ..Trouble::new(format!("the client did not answer within {timeout}"))
+                });
             };
-            let round_trip = sent.elapsed().as_secs_f64();
-            let asked = asked.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            let offset =
-                ClockOffset { ahead_s: event.unix_seconds() - (asked + round_trip / 2.0), error_s: round_trip / 2.0 };
-            if best.is_none_or(|b| offset.error_s < b.error_s) {
-                best = Some(offset);
+            let event = event?;
+            let over = done(&event.kind);
+            let gone = match &event.kind {
+                EventKind::Failed { reason } => Some(text::one_line(reason)),
+                _ => None,
+            };
+            self.take(event);
+            if over {
+                return Ok(());
             }
-        }
-        if let Some(offset) = best {
-            self.note(HostEvent::Clock { offset });
+            if let Some(reason) = gone {
+                return Err(Trouble::lost(format!("the client gave up: {reason}")));
+            }
         }
     }
 
+    /// Takes an event in: each once, and of a client that says without end only so many.
     fn take(&mut self, event: Event) {
-        self.after = self.after.max(event.seq);
-        self.note(HostEvent::Client { event });
+        if event.seq == 0 {
+            // A sign of life is not worth a line.
+            let event = HostEvent::Client { event: bounded(event) };
+            self.context.recorder.notice(RunEventKind::Host { host: self.host.name.clone(), event });
+            return;
+        }
+        if event.seq <= self.after {
+            return;
+        }
+        self.after = event.seq;
+        self.taken += 1;
+        if self.taken > MOST_EVENTS {
+            self.channel = None;
+            self.fail::<()>("watch", &format!("the client said more than {MOST_EVENTS} things"), None);
+            return;
+        }
+        if let EventKind::Ready { boot_id, .. } = &event.kind {
+            self.boot_id = Some(boot_id.clone());
+        }
+        self.note(HostEvent::Client { event: bounded(event) });
     }
 
     fn note(&self, event: HostEvent) {
         self.context.recorder.host(&self.host.name, event);
     }
 
-    /// Awaits a step with its time-out and records its failure.
-    async fn step<T, E: Display>(
-        &mut self,
-        step: &'static str,
-        timeout: Span,
-        work: impl Future<Output = Result<T, E>>,
-        hint: impl Fn(&E) -> Option<String>,
-    ) -> Option<T> {
-        match tokio::time::timeout(timeout.0, work).await {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(e)) => {
-                let hint = hint(&e);
-                self.fail(step, &e, hint)
-            }
-            Err(_) => {
-                let hint = format!("give it longer with timeouts.{step} in the job");
-                self.fail(step, &format!("took longer than {timeout}"), Some(hint))
-            }
+    /// The value of a step, or its failure on record.
+    fn or_fail<T>(&mut self, step: &str, done: Result<T, Trouble>) -> Option<T> {
+        match done {
+            Ok(value) => Some(value),
+            Err(trouble) => self.fail(step, &trouble.message, trouble.hint),
         }
     }
 
@@ -558,28 +625,38 @@ impl HostClient {
 
     fn left_hint(&self) -> String {
         let directory = self.directory.as_deref().unwrap_or_default();
-        format!("what is there stays in {directory} on {}; fetch or remove it by hand", self.host)
+        format!("what is there stays in {directory} on {}; `autoprof report` tries again", self.host)
     }
 }
 
-/// A table without rows says why, so that nobody looks for what was never there.
-fn noting_emptiness(mut table: Table) -> Table {
-    if table.rows == 0 && table.warnings.is_empty() {
-        table.warnings.push("no rows: the window was shorter than one interval".to_owned());
+/// What a client says, with bounds on its texts: hosts are not trusted with the controller's memory or disk.
+fn bounded(mut event: Event) -> Event {
+    let shorten = |text: &mut String| {
+        if let Some((at, _)) = text.char_indices().nth(LONGEST_WORDS) {
+            text.truncate(at);
+        }
+    };
+    match &mut event.kind {
+        EventKind::Ready { boot_id, .. } => shorten(boot_id),
+        EventKind::Began { profiler, .. } => shorten(profiler),
+        EventKind::Started { collecting } => {
+            collecting.truncate(1_000);
+            collecting.iter_mut().for_each(shorten);
+        }
+        EventKind::Ended(ended) => {
+            let texts =
+                [Some(&mut ended.profiler), Some(&mut ended.status), ended.reason.as_mut(), ended.last_words.as_mut()];
+            texts.into_iter().flatten().for_each(shorten);
+        }
+        EventKind::ReportFailed { profiler, reason } => {
+            shorten(profiler);
+            shorten(reason);
+        }
+        EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(shorten),
+        EventKind::LimitReached { limit } => shorten(limit),
+        EventKind::Marked { name, .. } => shorten(name),
+        EventKind::Failed { reason } => shorten(reason),
+        _ => {}
     }
-    table
-}
-
-fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {
-    match &error.hint {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.to_string(),
-    }
-}
-
-/// The version of the first program that a profiler needs, as this host has it.
-fn tool_version(proxy: &ProfilerProxy, facts: &HostFacts) -> Option<String> {
-    let mut probes = proxy.encoder().profiler().tool_probes();
-    let version = probes.find_map(|probe| facts.tools.get(&probe.name).map(|tool| tool.version.clone()));
-    version.filter(|v| !v.is_empty())
+    event
 }

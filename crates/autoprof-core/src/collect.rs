@@ -1,30 +1,43 @@
-//! Bringing a host's results back: one checked stream, unpacked safely.
+//! Bringing a host's results back: one checked stream, unpacked safely, that goes on where an earlier one ended.
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
+    sync::Arc,
 };
 
-use autoprof_protocol::archive::{ArchiveError, DecodeLimits, Decoder, Item};
+use autoprof_protocol::{
+    DiskLimits,
+    archive::{ArchiveError, DecodeLimits, Decoder, FileHeader, Have, Item},
+};
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::sync::mpsc;
+use futures_util::FutureExt as _;
+use rustix::fs::OFlags;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::{
+    blocks::Blocks,
     duration::Span,
     error::TransportError,
     install,
     manifest::FileRecord,
     text,
-    transport::{Command, ExitStatus, OutputChunk, Process, Session},
+    transport::{Command, ExitStatus, OutputChunk, Process, ProcessInput, Session},
 };
 
-/// Most that one host may send: files, and bytes in them.
-const LIMITS: DecodeLimits = DecodeLimits { files: 100_000, bytes: 1 << 40 };
-/// How many chunks may wait for the disk.
-const CHUNKS_AHEAD: usize = 16;
-/// How much of the packer's standard error is kept for a message.
-const STDERR_LIMIT: usize = 4096;
+/// Most files that one host may send, and most bytes of all their names.
+const MOST_FILES: u64 = 100_000;
+const MOST_PATH_BYTES: u64 = 8 << 20;
+/// How much goes to the disk at once, where so much is there: less often than the network brings it.
+const BATCH: usize = 256 << 10;
+/// How many batches may wait for the disk.
+const BATCHES_AHEAD: usize = 8;
+/// How much of the packer's standard error is kept.
+const STDERR_LIMIT: usize = 16 * 1024;
+/// Later windows of a run lie in directories of this name beside the first one's profilers.
+const WINDOW_PREFIX: &str = "window-";
 
 /// Why results are not, or not all, here.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +49,7 @@ pub enum CollectError {
     /// The stream is not what a client sends.
     #[error("the host's archive cannot be trusted: {0}")]
     Archive(#[from] ArchiveError),
-    /// A file could not be written here.
+    /// A file could not be read or written here.
     #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
@@ -57,96 +70,272 @@ pub enum CollectError {
     Stalled(Span),
 }
 
-/// What came back, and why there may be more.
-#[derive(Debug)]
+impl CollectError {
+    /// Whether another try may bring the rest: the connection failed, and not what came over it.
+    #[must_use]
+    pub fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Stalled(_) => true,
+            // A packer that a signal ended has gone with its connection, or with its host.
+            Self::Packer { status, .. } => matches!(status, ExitStatus::Signal(_)),
+            // Also one that is cut short: had the connection cut it, that would be the error.
+            Self::Archive(_) | Self::Write { .. } => false,
+        }
+    }
+}
+
+/// What a collection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The end: everything, compared with what is here by its digests.
+    All,
+    /// A checkpoint: what has been added since the last one, while the files still grow.
+    Added,
+}
+
+/// How results of a run on one host are collected.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// What for.
+    pub purpose: Purpose,
+    /// Most bytes that the host may send.
+    pub most_bytes: u64,
+    /// How long nothing may come.
+    pub stall: Span,
+    /// The host's segment: files of earlier ones were cut by a reboot, which may have taken back from the host's disk
+    /// what a checkpoint had brought here before.
+    pub segment: u32,
+    /// Held until nothing is written any more, also where the future is dropped before.
+    pub writing: Arc<Mutex<()>>,
+}
+
+/// What came over, and why there may be more.
+#[derive(Debug, Default)]
 pub struct Collection {
-    /// Whole, verified files; paths are below the host's directory.
-    pub files: Vec<FileRecord>,
+    /// Digests of the files that are whole and verified, by path.
+    pub verified: BTreeMap<String, String>,
+    /// Bytes that were received.
+    pub received: u64,
+    /// What the host said of files that it could not send.
+    pub left_out: Vec<String>,
     /// Why the rest did not come.
     pub error: Option<CollectError>,
 }
 
-/// Packs the results on the host and unpacks them below `directory`, which may not have any of the files yet.
+/// How much a host may send whose results are within these limits; more than that, it is not what we installed there.
+#[must_use]
+pub fn most_bytes(disk: &DiskLimits) -> u64 {
+    let quota = disk.host_bytes.unwrap_or(DiskLimits::MOST).max(disk.profiler_bytes.unwrap_or(0));
+    quota.saturating_mul(2).saturating_add(256 << 20)
+}
+
+/// Packs the results on the host and unpacks them below `directory`, beside what is there of them already.
 ///
-/// What was verified before something failed is kept and listed.
-pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Path, stall: Span) -> Collection {
-    let (chunks, received) = mpsc::channel(CHUNKS_AHEAD);
+/// What came before something failed is kept, and is where the next try goes on.
+pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Path, how: How) -> Collection {
+    let How { purpose, most_bytes, stall, segment, writing } = how;
+    // A collection that was given up may still be writing what it had received.
+    let turn = writing.lock_owned().await;
+    let target = directory.to_owned();
+    let looked = tokio::task::spawn_blocking(move || look(&target, purpose)).await;
+    let have = match looked {
+        Ok(Ok(have)) => have,
+        Ok(Err(source)) => return failed(CollectError::Write { path: directory.to_owned(), source }),
+        Err(e) => return failed(CollectError::Write { path: directory.to_owned(), source: io::Error::other(e) }),
+    };
+    let (batches, received) = mpsc::channel(BATCHES_AHEAD);
+    let lines = have.lines();
+    let limits = DecodeLimits { files: MOST_FILES, bytes: most_bytes, path_bytes: MOST_PATH_BYTES };
+    let decoder = Decoder::resuming(limits, have.hashers);
     let target = directory.to_owned();
     // Hashing and writing block: they have a thread of their own, which ends when the channel does.
-    let unpacker = tokio::task::spawn_blocking(move || unpack(received, target));
-    let transferred = transfer(session, client_dir, chunks, stall).await;
-    let (files, unpacked) = match unpacker.await {
+    let unpacker = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        unpack(received, target, decoder, segment)
+    });
+    let transferred = transfer(session, client_dir, lines, batches, stall).await;
+    let (mut collection, unpacked) = match unpacker.await {
         Ok(done) => done,
-        Err(e) => (Vec::new(), Err(CollectError::Write { path: directory.to_owned(), source: io::Error::other(e) })),
+        Err(e) => return failed(CollectError::Write { path: directory.to_owned(), source: io::Error::other(e) }),
     };
     // A stream that was cut is explained by what cut it.
-    let error = match (transferred, unpacked) {
+    collection.error = match (transferred, unpacked) {
         (Err(e), Ok(()) | Err(CollectError::Archive(ArchiveError::Cut { .. }))) => Some(e),
         (_, Err(e)) => Some(e),
-        (Ok(()), Ok(())) => None,
+        (Ok(left_out), Ok(())) => {
+            collection.left_out = left_out;
+            None
+        }
     };
-    Collection { files, error }
+    collection
+}
+
+fn failed(error: CollectError) -> Collection {
+    Collection { error: Some(error), ..Collection::default() }
+}
+
+/// Everything that is here of a host's results: whole and verified files with their digests, and beginnings.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn inventory(directory: &Utf8Path, verified: &BTreeMap<String, String>) -> io::Result<Vec<FileRecord>> {
+    let mut records = Vec::new();
+    for path in files(directory)? {
+        let bytes = fs::metadata(directory.join(&path))?.len();
+        let record = match verified.get(&path) {
+            Some(blake3) => FileRecord { path, bytes, blake3: blake3.clone(), cut: false },
+            None => {
+                let mut hasher = blake3::Hasher::new();
+                io::copy(&mut File::open(directory.join(&path))?, &mut hasher)?;
+                FileRecord { path, bytes, blake3: hasher.finalize().to_hex().to_string(), cut: true }
+            }
+        };
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Paths of the regular files below a host's directory, in the order of their names.
+fn files(directory: &Utf8Path) -> io::Result<Vec<String>> {
+    fn walk(directory: &Utf8Path, below: &str, found: &mut Vec<String>) -> io::Result<()> {
+        let entries = match directory.read_dir_utf8() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = format!("{below}{}", entry.file_name());
+            let kind = entry.file_type()?;
+            if kind.is_dir() && !(below.is_empty() && path.starts_with(WINDOW_PREFIX)) {
+                walk(entry.path(), &format!("{path}/"), found)?;
+            } else if kind.is_file() {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(directory, "", &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// What is here already of a host's results.
+struct Here {
+    have: Vec<Have>,
+    hashers: BTreeMap<String, (u64, blake3::Hasher)>,
+}
+
+impl Here {
+    fn lines(&self) -> Bytes {
+        let lines = self.have.iter().filter_map(|have| serde_json::to_string(have).ok());
+        lines.fold(String::new(), |text, line| text + &line + "\n").into()
+    }
+}
+
+fn look(directory: &Utf8Path, purpose: Purpose) -> io::Result<Here> {
+    let mut here = Here { have: Vec::new(), hashers: BTreeMap::new() };
+    for path in files(directory)? {
+        let mut file = File::open(directory.join(&path))?;
+        let mut hasher = blake3::Hasher::new();
+        let bytes = match purpose {
+            // Bounded by what is here now, whatever becomes of the file.
+            Purpose::All => {
+                let bytes = file.metadata()?.len();
+                io::copy(&mut (&mut file).take(bytes), &mut hasher)?
+            }
+            Purpose::Added => file.metadata()?.len(),
+        };
+        let blake3 = (purpose == Purpose::All).then(|| hasher.finalize().to_hex().to_string());
+        here.have.push(Have { path: path.clone(), bytes, blake3 });
+        here.hashers.insert(path, (bytes, hasher));
+    }
+    Ok(here)
 }
 
 async fn transfer(
     session: &dyn Session,
     client_dir: &str,
-    chunks: mpsc::Sender<Bytes>,
+    have: Bytes,
+    batches: mpsc::Sender<Vec<Bytes>>,
     stall: Span,
-) -> Result<(), CollectError> {
+) -> Result<Vec<String>, CollectError> {
+    let stalled = |_| CollectError::Stalled(stall);
     let command = Command::new([install::program(client_dir), "pack".into(), client_dir.into()]);
-    let Process { input: mut stdin, mut output } = session.exec(&command).await?;
-    stdin.close().await?;
+    let Process { input: stdin, mut output } =
+        tokio::time::timeout(stall.0, session.exec(&command)).await.map_err(stalled)??;
+    tokio::time::timeout(stall.0, feed(stdin, have)).await.map_err(stalled)??;
     let mut stderr = Vec::new();
+    let (mut batch, mut batched) = (Vec::new(), 0);
     loop {
-        let next = tokio::time::timeout(stall.0, output.next()).await.map_err(|_| CollectError::Stalled(stall))??;
+        // What is there already is taken without waiting; what has to be waited for finds nothing kept back.
+        let ready = if batched < BATCH { output.next().now_or_never() } else { None };
+        let next = match ready {
+            Some(next) => next?,
+            None => {
+                batched = 0;
+                // The unpacker has gone when it met something that it does not take; its error says what.
+                if !batch.is_empty() && batches.send(std::mem::take(&mut batch)).await.is_err() {
+                    return Ok(Vec::new());
+                }
+                tokio::time::timeout(stall.0, output.next()).await.map_err(stalled)??
+            }
+        };
         match next {
             OutputChunk::Stdout(data) => {
-                // The unpacker has gone when it met something that it does not take; its error says what.
-                if chunks.send(data).await.is_err() {
-                    return Ok(());
-                }
+                batched += data.len();
+                batch.push(data);
             }
             OutputChunk::Stderr(data) => {
                 let room = STDERR_LIMIT.saturating_sub(stderr.len()).min(data.len());
                 stderr.extend_from_slice(&data[..room]);
             }
             OutputChunk::Exit(status) => {
-                let said = text::one_line(&String::from_utf8_lossy(&stderr));
-                if status.success() {
-                    if !said.is_empty() {
-                        tracing::warn!("packing: {said}");
-                    }
-                    return Ok(());
+                let _ = batches.send(batch).await;
+                let said = String::from_utf8_lossy(&stderr);
+                if !status.success() {
+                    return Err(CollectError::Packer { status, said: text::one_line(&said) });
                 }
-                return Err(CollectError::Packer { status, said });
+                let left_out = said.lines().filter_map(|line| line.strip_prefix("left out "));
+                return Ok(left_out.map(text::one_line).collect());
             }
         }
     }
 }
 
-struct Unpacker {
-    directory: Utf8PathBuf,
-    current: Option<(Utf8PathBuf, File, FileRecord)>,
-    files: Vec<FileRecord>,
+async fn feed(mut stdin: Box<dyn ProcessInput>, have: Bytes) -> Result<(), TransportError> {
+    if !have.is_empty() {
+        stdin.write(have).await?;
+    }
+    stdin.close().await
 }
 
-fn unpack(mut chunks: mpsc::Receiver<Bytes>, directory: Utf8PathBuf) -> (Vec<FileRecord>, Result<(), CollectError>) {
-    let mut decoder = Decoder::new(LIMITS);
-    let mut unpacker = Unpacker { directory, current: None, files: Vec::new() };
+struct Unpacker {
+    directory: Utf8PathBuf,
+    segment: u32,
+    current: Option<(Utf8PathBuf, File, String)>,
+    collection: Collection,
+}
+
+fn unpack(
+    mut batches: mpsc::Receiver<Vec<Bytes>>,
+    directory: Utf8PathBuf,
+    mut decoder: Decoder,
+    segment: u32,
+) -> (Collection, Result<(), CollectError>) {
+    let mut unpacker = Unpacker { directory, segment, current: None, collection: Collection::default() };
     let mut result = Ok(());
-    while let Some(chunk) = chunks.blocking_recv() {
-        result = decoder.push(&chunk, |item| unpacker.take(item));
+    let mut blocks = Blocks::default();
+    while let Some(batch) = batches.blocking_recv() {
+        result = batch
+            .iter()
+            .try_for_each(|chunk| blocks.push(chunk, |bytes| decoder.push(bytes, |item| unpacker.take(item))));
         if result.is_err() {
             break;
         }
     }
     let result = result.and_then(|()| decoder.finish().map(drop).map_err(CollectError::from));
-    // A file that is not whole would look like one that is.
-    if let Some((path, ..)) = unpacker.current {
-        let _ = fs::remove_file(path);
-    }
-    (unpacker.files, result)
+    (unpacker.collection, result)
 }
 
 impl Unpacker {
@@ -154,18 +343,31 @@ impl Unpacker {
         match item {
             Item::Begin(header) => {
                 let path = self.directory.join(&header.path);
-                let file = create(&path).map_err(|source| CollectError::Write { path: path.clone(), source })?;
-                let record = FileRecord { path: header.path, bytes: header.size, blake3: String::new() };
-                self.current = Some((path, file, record));
+                if header.from == 0 && segment_of(&header.path) < self.segment {
+                    let here = fs::metadata(&path).map_or(0, |meta| meta.len());
+                    if here > header.size {
+                        // What is here was on the host before it lost it: it stands, as a beginning.
+                        self.current = None;
+                        return Ok(());
+                    }
+                    if here > 0 {
+                        // Written anew at its end (perf's header), or torn: nobody can tell, so both are kept.
+                        let kept = Utf8PathBuf::from(format!("{path}.checkpoint"));
+                        fs::rename(&path, &kept).map_err(|source| CollectError::Write { path: kept, source })?;
+                    }
+                }
+                let file = open(&path, &header).map_err(|source| CollectError::Write { path: path.clone(), source })?;
+                self.current = Some((path, file, header.path));
             }
             Item::Content(content) => {
+                self.collection.received += content.len() as u64;
                 if let Some((path, file, _)) = &mut self.current {
                     file.write_all(content).map_err(|source| CollectError::Write { path: path.clone(), source })?;
                 }
             }
             Item::Verified(blake3) => {
-                if let Some((_, _, record)) = self.current.take() {
-                    self.files.push(FileRecord { blake3, ..record });
+                if let Some((_, _, name)) = self.current.take() {
+                    self.collection.verified.insert(name, blake3);
                 }
             }
             Item::End(_) => {}
@@ -174,11 +376,31 @@ impl Unpacker {
     }
 }
 
-/// Makes a new file and the directories above it. The path was checked by the decoder, and everything below the host's
-/// directory was made by this process, so that no link can be on the way.
-fn create(path: &Utf8Path) -> io::Result<File> {
+/// The segment that a file is of; the client's log is of all.
+fn segment_of(path: &str) -> u32 {
+    let mut parts = path.split('/').skip(1);
+    match parts.next().map(|part| part.strip_prefix("segment-").and_then(|n| n.parse().ok())) {
+        None => u32::MAX,
+        Some(None) => 1,
+        Some(Some(n)) => n,
+    }
+}
+
+/// Opens the file of an entry and makes the directories above it. The path was checked by the decoder, and everything
+/// below the host's directory was made by autoprof, so that no link can be on the way.
+fn open(path: &Utf8Path, header: &FileHeader) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).mode(0o644);
+    if header.from > 0 {
+        let file = options.append(true).open(path)?;
+        let length = file.metadata()?.len();
+        if length != header.from {
+            return Err(io::Error::other(format!("it changed meanwhile: {length} bytes, and not {}", header.from)));
+        }
+        return Ok(file);
+    }
+    options.write(true).create(true).truncate(true).open(path)
 }

@@ -1,5 +1,8 @@
 //! Conducting a run: everything from the first connection to the last file, around one test.
-use std::{io::Write, sync::Arc, time::Duration};
+mod orphan;
+mod work;
+
+use std::{sync::Arc, time::Duration};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
@@ -9,20 +12,22 @@ use crate::{
     duration::Span,
     event::RunEventKind,
     host::Host,
-    job::Require,
+    job::{Require, WindowSettings},
     manifest::{HostStep, Manifest, ProfilerState, RunPhase, RunSettings},
+    marks,
     profiler::LifecycleError,
-    profilers::{AddError, ProfilerSet, Profilers},
+    profilers::{AddError, ProfilerSet, Profilers, Rejoin},
     registry::Registry,
     run::{self, Observer, Place, Recorder, RunError},
     store::ClientStore,
-    test::{RunningTest, Test, TestEnd, TestOutput},
+    test::{Passthrough, Test, TestEnd, TestOutput},
 };
+
+pub(crate) use orphan::TestProcess;
+use work::Working;
 
 /// How long a step that is interrupted may go on, so that what it was making on a host is known and can be removed.
 const INTERRUPTED_STEP: Duration = Duration::from_secs(5);
-/// How often clients are asked for a sign of life when somebody is watching.
-const BEAT: Duration = Duration::from_secs(2);
 
 /// What a run is to do.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Plan {
     pub profilers: ProfilerSet,
     /// What happens while they collect.
     pub work: Work,
+    /// What in the test's output opens and closes windows; none: there is one, around all of it.
+    pub windows: Option<WindowSettings>,
     /// Which share of the hosts must be whole.
     pub require: Require,
     /// How it is done.
@@ -69,7 +76,28 @@ pub struct Environment {
     pub output: Arc<dyn TestOutput>,
     /// Whether clients are asked for signs of life, for somebody who watches.
     pub live: bool,
+    /// What another machine has to change in how a run's hosts are reached (its own SSH configuration).
+    pub update_host: Option<HostUpdate>,
 }
+
+impl Environment {
+    /// What a program works with that watches nothing and interrupts never; the test's output is this program's.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, store: Arc<ClientStore>) -> Self {
+        Self {
+            registry,
+            store,
+            observers: Vec::new(),
+            interrupts: Interrupts::never(),
+            output: Arc::new(Passthrough),
+            live: false,
+            update_host: None,
+        }
+    }
+}
+
+/// Changes how a host is reached.
+pub type HostUpdate = Arc<dyn Fn(&mut Host) + Send + Sync>;
 
 /// Hears interruptions: the first ends the window in order, the second ends everything at once.
 #[derive(Debug, Clone)]
@@ -129,6 +157,12 @@ pub enum ConductError {
     /// The run is over.
     #[error("{0} is over: its results are there")]
     Over(String),
+    /// Nothing is collected at the moment.
+    #[error("{0} is {1}: marks are for runs whose profilers collect")]
+    NotRunning(String, &'static str),
+    /// A mark could not be put.
+    #[error("cannot put the mark: {0}")]
+    Mark(#[source] std::io::Error),
 }
 
 /// How a run went.
@@ -144,6 +178,8 @@ pub struct Outcome {
     pub left: Vec<(String, String)>,
     /// How it came to its end.
     pub end: End,
+    /// Why not all of it is on record, if so.
+    pub unrecorded: Option<RunError>,
 }
 
 /// How a run came to its end.
@@ -195,7 +231,14 @@ pub async fn start(plan: Plan, env: Environment) -> Result<Outcome, ConductError
             profilers.detach().await;
             recorder.checkpoint()?;
             let (directory, manifest) = (recorder.directory().to_owned(), recorder.manifest());
-            Ok(Outcome { directory, manifest, test: None, left: profilers.left(), end: End::Complete })
+            Ok(Outcome {
+                directory,
+                manifest,
+                test: None,
+                left: profilers.left(),
+                end: End::Complete,
+                unrecorded: None,
+            })
         }
         Err(end) => finish(&recorder, profilers, None, end),
     }
@@ -206,13 +249,14 @@ pub async fn start(plan: Plan, env: Environment) -> Result<Outcome, ConductError
 /// # Errors
 /// When the run is over, or another process conducts it.
 pub async fn stop(directory: &Utf8Path, env: Environment) -> Result<Outcome, ConductError> {
-    let (recorder, mut profilers) = resume(directory, &env).await?;
+    let (recorder, mut profilers) = resume(directory, &env, Rejoin::Results).await?;
     profilers.stop().await?;
-    recorder.phase(RunPhase::Stopped)?;
+    recorder.phase(RunPhase::Stopped);
     profilers.detach().await;
+    recorder.checkpoint()?;
     let manifest = recorder.manifest();
     let left = profilers.left();
-    Ok(Outcome { directory: directory.to_owned(), manifest, test: None, left, end: End::Complete })
+    Ok(Outcome { directory: directory.to_owned(), manifest, test: None, left, end: End::Complete, unrecorded: None })
 }
 
 /// Stops the profilers of a run if that is still to be done, brings the results back and cleans the hosts.
@@ -220,14 +264,74 @@ pub async fn stop(directory: &Utf8Path, env: Environment) -> Result<Outcome, Con
 /// # Errors
 /// As [`stop`].
 pub async fn report(directory: &Utf8Path, env: Environment) -> Result<Outcome, ConductError> {
-    let (recorder, mut profilers) = resume(directory, &env).await?;
+    let (recorder, mut profilers) = resume(directory, &env, Rejoin::Results).await?;
     let mut interrupts = env.interrupts.clone();
     let end = tokio::select! {
         biased;
         by = async { interrupts.nth(1).await } => End::GivenUp(by),
         closed = close_window(&recorder, &mut profilers) => { closed?; End::Complete }
     };
+    orphan::note_test_that_runs(&recorder);
     finish(&recorder, profilers, None, end)
+}
+
+/// Goes on with a run whose process is gone, as that would have: hears the clients, looks for those that are lost,
+/// brings results back at checkpoints; then stops, reports and cleans. It ends with the test, where that still runs on
+/// this machine, or after `duration`, or when it is interrupted.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn attach(directory: &Utf8Path, env: Environment, duration: Option<Span>) -> Result<Outcome, ConductError> {
+    let (recorder, mut profilers) = resume(directory, &env, Rejoin::Window).await?;
+    let mut interrupts = env.interrupts.clone();
+    let end = tokio::select! {
+        biased;
+        by = async { interrupts.nth(2).await } => {
+            recorder.record(RunEventKind::Interrupted { by: by.clone() });
+            End::GivenUp(by)
+        }
+        end = go_on(&env, &recorder, &mut profilers, duration) => end?,
+    };
+    orphan::note_test_that_runs(&recorder);
+    finish(&recorder, profilers, None, end)
+}
+
+async fn go_on(
+    env: &Environment,
+    recorder: &Recorder,
+    profilers: &mut Profilers,
+    duration: Option<Span>,
+) -> Result<End, ConductError> {
+    let end = if recorder.with_manifest(|m| m.phase == RunPhase::Running) {
+        let over = orphan::over(recorder, duration);
+        Working::new(env, recorder, profilers).go_on(over).await
+    } else {
+        End::Complete
+    };
+    close_window(recorder, profilers).await?;
+    Ok(end)
+}
+
+/// Puts a named instant, now, on the timeline of every host of a run. Where another process conducts the run, that one
+/// takes it to the hosts; else this one does.
+///
+/// # Errors
+/// When the run's directory cannot be written, or the run is over.
+pub async fn mark(directory: &Utf8Path, name: &str, env: Environment) -> Result<(), ConductError> {
+    let manifest = run::read(directory)?;
+    if manifest.phase != RunPhase::Running {
+        return Err(ConductError::NotRunning(manifest.id, manifest.phase.word()));
+    }
+    marks::put(directory, name).map_err(ConductError::Mark)?;
+    match resume(directory, &env, Rejoin::Look).await {
+        Ok((recorder, mut profilers)) => {
+            Working::new(&env, &recorder, &mut profilers).take_marks_and_leave().await;
+            profilers.detach().await;
+            Ok(recorder.checkpoint()?)
+        }
+        Err(ConductError::Run(RunError::Busy(_))) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 fn begin(plan: &Plan, env: &Environment) -> Result<(Arc<Recorder>, Profilers), ConductError> {
@@ -249,7 +353,7 @@ fn begin(plan: &Plan, env: &Environment) -> Result<(Arc<Recorder>, Profilers), C
             Work::Wait(_) | Work::UntilInterrupted => None,
         },
         hosts: plan.hosts.clone(),
-        settings: plan.settings.clone(),
+        settings: Box::new(plan.settings.clone()),
     };
     let recorder = Arc::new(Recorder::create(directory, created, env.observers.clone())?);
     Ok((Arc::clone(&recorder), Profilers::new_for(plan, env, recorder)))
@@ -262,7 +366,11 @@ impl Profilers {
     }
 }
 
-async fn resume(directory: &Utf8Path, env: &Environment) -> Result<(Arc<Recorder>, Profilers), ConductError> {
+async fn resume(
+    directory: &Utf8Path,
+    env: &Environment,
+    how: Rejoin,
+) -> Result<(Arc<Recorder>, Profilers), ConductError> {
     let recorder = Arc::new(Recorder::resume(directory.to_owned(), env.observers.clone())?);
     // A run that is over may still have results on a host that could not be reached then.
     let waiting =
@@ -271,8 +379,12 @@ async fn resume(directory: &Utf8Path, env: &Environment) -> Result<(Arc<Recorder
         return Err(ConductError::Over(recorder.with_manifest(|m| m.id.clone())));
     }
     let (registry, store) = (Arc::clone(&env.registry), Arc::clone(&env.store));
+    if let Some(update) = &env.update_host {
+        recorder.with_manifest_mut(|m| m.hosts.values_mut().for_each(|host| update(&mut host.host)));
+    }
     let mut profilers = Profilers::resume(registry, Arc::clone(&recorder), store)?;
-    profilers.attach().await;
+    recorder.record(RunEventKind::Resumed { controller: controller_name() });
+    profilers.attach(how).await;
     Ok((recorder, profilers))
 }
 
@@ -286,8 +398,10 @@ async fn whole_run(
     if let Err(end) = open_window(plan, env, recorder, profilers).await? {
         return Ok(end);
     }
-    let (end, running) = work(plan, env, recorder, profilers, test).await;
-    close_window(recorder, profilers).await?;
+    let (end, running) = Working::new(env, recorder, profilers).work(plan, test).await;
+    if plan.windows.is_none() {
+        close_window(recorder, profilers).await?;
+    }
     if let Some(running) = running {
         running.drain().await;
     }
@@ -304,7 +418,7 @@ async fn open_window(
     let prepared = prepare(plan, env, recorder, profilers).await?;
     match prepared {
         Ok(()) => {
-            recorder.phase(RunPhase::Running)?;
+            recorder.phase(RunPhase::Running);
             Ok(Ok(()))
         }
         Err(end) => {
@@ -326,7 +440,10 @@ async fn prepare(
         if !can_begin(&recorder.manifest()) {
             return Ok::<bool, ConductError>(false);
         }
-        profilers.start(&plan.hosts).await?;
+        // With windows, what the test prints starts the profilers.
+        if plan.windows.is_none() {
+            profilers.start(&plan.hosts).await?;
+        }
         Ok(can_begin(&recorder.manifest()))
     };
     tokio::pin!(preparing);
@@ -349,90 +466,10 @@ fn can_begin(manifest: &Manifest) -> bool {
     manifest.require.is_met(able.count(), manifest.hosts.len())
 }
 
-/// Lets the work happen while the clients are heard.
-async fn work(
-    plan: &Plan,
-    env: &Environment,
-    recorder: &Recorder,
-    profilers: &mut Profilers,
-    end: &mut Option<TestEnd>,
-) -> (End, Option<RunningTest>) {
-    let mut interrupts = env.interrupts.clone();
-    let mut running = None;
-    let workload = recorder.directory().join("workload");
-    if let Work::Test(test) = &plan.work {
-        write_command(&workload, test);
-        match test.start(&workload, &env.output) {
-            Ok(started) => {
-                recorder.record(RunEventKind::TestBegan);
-                running = Some(started);
-            }
-            Err(not_run) => {
-                test_ended(recorder, &workload, &not_run);
-                *end = Some(not_run);
-                return (End::Complete, None);
-            }
-        }
-    }
-    let mut beat = tokio::time::interval(BEAT);
-    let over = tokio::time::sleep(match &plan.work {
-        Work::Wait(span) => span.0,
-        // Tokio's clock ends somewhere; nobody waits for thirty years.
-        Work::Test(_) | Work::UntilInterrupted => Duration::from_secs(30 * 365 * 86_400),
-    });
-    tokio::pin!(over);
-    let how = loop {
-        let tested = async {
-            match &mut running {
-                Some(running) => running.wait().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            ended = tested => {
-                *end = Some(ended);
-                break End::Complete;
-            }
-            () = &mut over => break End::Complete,
-            by = interrupts.nth(1) => break End::Interrupted(by),
-            () = profilers.watch() => {}
-            _ = beat.tick(), if env.live => profilers.beat().await,
-        }
-    };
-    if let (End::Interrupted(by), Some(running)) = (&how, &mut running) {
-        // What interrupted this process has usually reached the test as well; if not, it is told now.
-        *end = Some(running.end(by.strip_prefix("SIG").unwrap_or("INT")).await);
-    }
-    if let Some(end) = end {
-        test_ended(recorder, &workload, end);
-    }
-    if let End::Interrupted(by) = &how {
-        recorder.record(RunEventKind::Interrupted { by: by.clone() });
-    }
-    (how, running)
-}
-
-fn write_command(workload: &Utf8Path, test: &Test) {
-    let line = shell_words::join(&test.argv);
-    let written = std::fs::create_dir_all(workload)
-        .and_then(|()| std::fs::File::create(workload.join("command")))
-        .and_then(|mut file| writeln!(file, "{line}"));
-    if let Err(e) = written {
-        tracing::warn!("cannot keep the test's command: {e}");
-    }
-}
-
-fn test_ended(recorder: &Recorder, workload: &Utf8Path, end: &TestEnd) {
-    if let Err(e) = std::fs::write(workload.join("status"), format!("{}\n{}\n", end.exit_code, end.status)) {
-        tracing::warn!("cannot keep the test's status: {e}");
-    }
-    recorder.record(RunEventKind::TestEnded { status: end.status.clone(), exit_code: end.exit_code });
-}
-
 async fn close_window(recorder: &Recorder, profilers: &mut Profilers) -> Result<(), ConductError> {
     profilers.stop().await?;
-    recorder.phase(RunPhase::Stopped)?;
-    recorder.phase(RunPhase::Collecting)?;
+    recorder.phase(RunPhase::Stopped);
+    recorder.phase(RunPhase::Collecting);
     profilers.report().await?;
     Ok(())
 }
@@ -444,8 +481,10 @@ fn finish(recorder: &Recorder, profilers: Profilers, test: Option<TestEnd>, end:
         let require_met = recorder.with_manifest(Manifest::meets_requirement);
         recorder.record(RunEventKind::Finished { require_met });
     }
-    recorder.checkpoint()?;
-    Ok(Outcome { directory: recorder.directory().to_owned(), manifest: recorder.manifest(), test, left, end })
+    // What was done is done: that it could not be written down is part of the outcome.
+    let unrecorded = recorder.checkpoint().err();
+    let (directory, manifest) = (recorder.directory().to_owned(), recorder.manifest());
+    Ok(Outcome { directory, manifest, test, left, end, unrecorded })
 }
 
 fn controller_name() -> String {

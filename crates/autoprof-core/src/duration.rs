@@ -4,13 +4,16 @@ use std::{fmt, str::FromStr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
+/// Longest span that is read: 100 years. What adds it to now still gets an instant, and a float of seconds holds it.
+const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// A span of time in a job file or on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
 /// Text that is no span of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a span of time: write seconds (90, 0.5) or units (90s, 1m30s, 1h, 500ms)")]
+#[error("{0:?} is not a span of time of at most 100 years: write seconds (90, 0.5) or units (90s, 1m30s, 1h, 500ms)")]
 pub struct BadSpan(String);
 
 impl Span {
@@ -18,6 +21,11 @@ impl Span {
     #[must_use]
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    /// A span that is not too long.
+    fn of(duration: Duration) -> Option<Self> {
+        (duration <= LONGEST).then_some(Self(duration))
     }
 
     /// The span in milliseconds.
@@ -33,11 +41,11 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || BadSpan(text.to_owned());
         let trimmed = text.trim();
-        if let Ok(seconds) = trimmed.parse::<f64>() {
-            return Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| bad());
-        }
-        let span: jiff::SignedDuration = trimmed.parse().map_err(|_| bad())?;
-        Duration::try_from(span).map(Self).map_err(|_| bad())
+        let span = match trimmed.parse::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            Err(_) => trimmed.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok()),
+        };
+        span.and_then(Self::of).ok_or_else(bad)
     }
 }
 
@@ -67,15 +75,17 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_u64<E: serde::de::Error>(self, seconds: u64) -> Result<Span, E> {
-                Ok(Span::seconds(seconds))
+                Span::of(Duration::from_secs(seconds)).ok_or_else(|| E::custom(BadSpan(seconds.to_string())))
             }
 
             fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Span, E> {
-                u64::try_from(seconds).map(Span::seconds).map_err(|_| E::custom("a span of time cannot be negative"))
+                u64::try_from(seconds)
+                    .map_or_else(|_| Err(E::custom(BadSpan(seconds.to_string()))), |s| self.visit_u64(s))
             }
 
             fn visit_f64<E: serde::de::Error>(self, seconds: f64) -> Result<Span, E> {
-                Duration::try_from_secs_f64(seconds).map(Span).map_err(E::custom)
+                let span = Duration::try_from_secs_f64(seconds).ok().and_then(Span::of);
+                span.ok_or_else(|| E::custom(BadSpan(seconds.to_string())))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Span, E> {
@@ -108,8 +118,16 @@ mod tests {
         for (text, ms) in [("90", 90_000), ("0.5", 500), ("1m30s", 90_000), ("1h", 3_600_000), ("500ms", 500)] {
             assert_eq!(text.parse::<Span>().map(Span::as_millis), Ok(ms), "{text}");
         }
-        for text in ["", "-1", "soon", "1 parsec", "inf", "nan"] {
+        for text in ["", "-1", "soon", "1 parsec", "inf", "nan", "3155760001", "1e19", "876601h"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(serde_yaml::from_str::<Span>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_longest_span_is_noted_and_read_again_and_is_an_instant_from_now() {
+        let longest: Span = serde_json::from_str("3155760000").unwrap();
+        assert_eq!(serde_json::from_str::<Span>(&serde_json::to_string(&longest).unwrap()).unwrap(), longest);
+        assert!(std::time::Instant::now().checked_add(longest.0).is_some());
     }
 }

@@ -53,6 +53,18 @@ pub struct RawResults {
     pub ended_unix_ns: i64,
     /// What is known of the host.
     pub facts: HostFacts,
+    /// When somebody set the host's clock meanwhile, in the order of time.
+    #[serde(default)]
+    pub clock_steps: Vec<ClockStep>,
+}
+
+/// A jump of the clock by which tools print their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStep {
+    /// When, in nanoseconds since 1970, by the clock as it stood when the profiler began: the time axis of its tables.
+    pub at_unix_ns: i64,
+    /// How far it jumped; negative: backwards.
+    pub step_ns: i64,
 }
 
 impl RawResults {
@@ -64,7 +76,7 @@ impl RawResults {
 }
 
 /// A table that a conversion made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Table {
     /// File name below the profiler's directory.
     pub file: String,
@@ -73,6 +85,11 @@ pub struct Table {
     /// What had to be left out, and why; empty when everything was understood.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Whole samples that were saved from a torn file; none: the file was whole.
+    ///
+    /// Plugins from before this field do not give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<u64>,
 }
 
 /// What a profiler is called and takes. Plugins give it as a constant: it is part of the plugin's note and can be

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// The name that means this machine.
 pub const LOCAL: &str = "local";
-/// Most hosts that one range expression may give.
+/// Most hosts that ranges may give, in one expression, one hosts file or one job.
 pub const MAX_EXPANSION: usize = 100_000;
+/// Longest text that stands for one host, in bytes: user, address and port.
+const MAX_TEXT: usize = 512;
 
 /// A target machine and how to reach it. This one description is used for everything that is done on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -161,7 +163,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// and so on; leading zeros set the width. Brackets that hold no range (an IPv6 address) stay as they are.
 ///
 /// # Errors
-/// For an unclosed bracket, a range that runs backwards, or more than [`MAX_EXPANSION`] names.
+/// For an unclosed bracket, a range that runs backwards, a name that is too long to be one, or more than
+/// [`MAX_EXPANSION`] names.
 pub fn expand(list: &str) -> Result<Vec<String>, BadHost> {
     let bad = |reason: &str| BadHost { text: list.to_owned(), reason: reason.to_owned() };
     let mut out = Vec::new();
@@ -170,7 +173,7 @@ pub fn expand(list: &str) -> Result<Vec<String>, BadHost> {
         if item.is_empty() {
             continue;
         }
-        expand_item("", item, &mut out).map_err(|reason| bad(&reason))?;
+        expand_item(item, &mut out).map_err(|reason| bad(&reason))?;
     }
     Ok(out)
 }
@@ -196,20 +199,54 @@ fn split_items(list: &str) -> Option<Vec<&str>> {
     (depth == 0).then_some(items)
 }
 
-fn expand_item(prefix: &str, rest: &str, out: &mut Vec<String>) -> Result<(), String> {
-    let range = rest.match_indices('[').find_map(|(open, _)| {
-        let close = open + rest[open..].find(']')?;
-        is_range(&rest[open + 1..close]).then_some((open, close))
-    });
-    let Some((open, close)) = range else {
-        if out.len() >= MAX_EXPANSION {
-            return Err(format!("more than {MAX_EXPANSION} hosts"));
+/// One item's names: all that its first range gives, each with all that its second one gives, and so on.
+fn expand_item(item: &str, out: &mut Vec<String>) -> Result<(), String> {
+    let room = MAX_EXPANSION.saturating_sub(out.len());
+    let (mut ranges, mut count, mut longest, mut rest) = (Vec::new(), 1, 0, item);
+    while let Some((open, close)) = find_range(rest) {
+        let numbers = numbers(&rest[open + 1..close], room / count)?;
+        count *= numbers.len();
+        longest += open + numbers.iter().map(String::len).max().unwrap_or(0);
+        check_length(longest)?;
+        ranges.push((&rest[..open], numbers));
+        rest = &rest[close + 1..];
+    }
+    check_length(longest + rest.len())?;
+    if count > room {
+        return Err(too_many());
+    }
+    out.extend((0..count).map(|nth| {
+        let (mut name, mut each, mut nth) = (String::new(), count, nth);
+        for (text, numbers) in &ranges {
+            each /= numbers.len();
+            name.extend([text, numbers[nth / each].as_str()]);
+            nth %= each;
         }
-        out.push(format!("{prefix}{rest}"));
-        return Ok(());
-    };
-    let mut width = 0;
-    for part in rest[open + 1..close].split(',') {
+        name + rest
+    }));
+    Ok(())
+}
+
+fn too_many() -> String {
+    format!("more than {MAX_EXPANSION} hosts")
+}
+
+fn check_length(length: usize) -> Result<(), String> {
+    if length <= MAX_TEXT { Ok(()) } else { Err(format!("a host has at most {MAX_TEXT} characters")) }
+}
+
+/// Where the first brackets that hold a range open and close.
+fn find_range(text: &str) -> Option<(usize, usize)> {
+    text.match_indices('[').find_map(|(open, _)| {
+        let close = open + text[open..].find(']')?;
+        is_range(&text[open + 1..close]).then_some((open, close))
+    })
+}
+
+/// The numbers of a range, as many digits as its beginning has when that has leading zeros.
+fn numbers(range: &str, most: usize) -> Result<Vec<String>, String> {
+    let (mut width, mut out) = (0, Vec::new());
+    for part in range.split(',') {
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         if low.starts_with('0') {
             width = low.len();
@@ -219,11 +256,12 @@ fn expand_item(prefix: &str, rest: &str, out: &mut Vec<String>) -> Result<(), St
         if from > to {
             return Err(format!("the range {part} runs backwards"));
         }
-        for n in from..=to {
-            expand_item(&format!("{prefix}{}{n:0width$}", &rest[..open]), &rest[close + 1..], out)?;
+        if to - from >= most.saturating_sub(out.len()) as u64 {
+            return Err(too_many());
         }
+        out.extend((from..=to).map(|n| format!("{n:0width$}")));
     }
-    Ok(())
+    Ok(out)
 }
 
 fn is_range(inner: &str) -> bool {
@@ -239,7 +277,12 @@ pub fn read_hosts_file(text: &str) -> Result<Vec<Host>, BadHost> {
     let mut hosts = Vec::new();
     for (nth, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
-        let parsed = expand(line).and_then(|names| names.iter().map(|n| n.parse()).collect::<Result<Vec<Host>, _>>());
+        let parsed = expand(line).and_then(|names| {
+            if names.len() > MAX_EXPANSION - hosts.len() {
+                return Err(BadHost { text: line.to_owned(), reason: too_many() });
+            }
+            names.iter().map(|n| n.parse()).collect::<Result<Vec<Host>, _>>()
+        });
         hosts.extend(parsed.map_err(|e| BadHost { reason: format!("line {}: {}", nth + 1, e.reason), ..e })?);
     }
     Ok(hosts)
@@ -269,6 +312,20 @@ mod tests {
     fn bad_ranges_are_refused() {
         for list in ["a[1-2", "a]1[", "a[3-1]", "a[[1]]", "a[0-99999999]"] {
             assert!(expand(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn ranges_give_no_more_names_than_there_can_be_and_none_that_could_be_no_host() {
+        let too_many = read_hosts_file("a[1-60000]\nb[1-60000]\n").unwrap_err();
+        assert_eq!(too_many.reason, "line 2: more than 100000 hosts");
+        assert_eq!(expand("a[1-100000]").unwrap().len(), MAX_EXPANSION);
+        for list in ["a[1-100000],b", "a[0-999][0-100]", "[0-999999999999999999]"] {
+            assert_eq!(expand(list).unwrap_err().reason, "more than 100000 hosts", "{list}");
+        }
+        let endless = "[1]".repeat(1 << 20);
+        for list in [endless, "a".repeat(1 << 20) + "[1-99999]", "[1-99999]".to_owned() + &"a".repeat(1 << 20)] {
+            assert_eq!(expand(&list).unwrap_err().reason, "a host has at most 512 characters");
         }
     }
 

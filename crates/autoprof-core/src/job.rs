@@ -5,13 +5,14 @@ use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use crate::{
-    args::{Args, ProfilerSpec},
+    args::{Args, ProfilerSpec, is_name},
     duration::Span,
     host::{self, Host},
+    size::Size,
 };
 
 /// Sets of profilers that have a name.
@@ -34,7 +35,7 @@ pub struct JobFile {
     /// A name for the run, part of its id.
     pub name: Option<String>,
     /// Machines to profile; without the key: this machine.
-    #[serde(deserialize_with = "not_empty")]
+    #[serde(deserialize_with = "bounded")]
     pub hosts: Vec<HostEntry>,
     /// Profilers to run on every host, or names of presets; without the key: the preset `light`.
     #[serde(deserialize_with = "not_empty")]
@@ -54,12 +55,32 @@ pub struct JobFile {
     pub tmpdir: Option<String>,
     /// Leave the clients' directories on the hosts.
     pub keep: bool,
+    /// Leave the client's program on the hosts, so that the next run need not send it.
+    pub keep_client: bool,
     /// How many hosts are connected to at the same time.
     pub forks: Option<u32>,
+    /// Run what takes root through sudo, where its rules allow exactly that.
+    pub sudo: bool,
     /// How clients are signalled.
     pub signaler: Option<String>,
+    /// How often results are brought back while the profilers still collect: what is lost with a host is at most what
+    /// came after; none: only at the end.
+    pub checkpoint: Option<Span>,
+    /// Opens and closes windows by what the test prints; none: one window, around the test.
+    pub windows: Option<WindowSettings>,
     /// Settings of the SSH transport.
     pub ssh: SshSettings,
+}
+
+/// Patterns in the test's output that open and close windows: each line of standard output and standard error is
+/// searched, from its first byte, for a text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSettings {
+    /// A line with this in it opens a window.
+    pub start: String,
+    /// A line with this in it closes it.
+    pub stop: String,
 }
 
 /// Settings of the SSH transport, for every host of the job.
@@ -158,6 +179,9 @@ pub struct TestSpec {
     pub env: BTreeMap<String, String>,
     /// How long it may take; then it is ended, and the exit status is 124.
     pub timeout: Option<Span>,
+    /// Names of environment variables of the test whose values are kept in the manifest; no other is.
+    #[serde(default)]
+    pub record_env: Vec<String>,
 }
 
 /// A test's command.
@@ -175,6 +199,13 @@ pub struct LimitSettings {
     pub lease: Option<Span>,
     /// How long a client goes on at all (default 24 hours in `run`, 1 hour in `start`).
     pub max_duration: Option<Span>,
+    /// How much of a host's disk all its profilers may take together, such as `500M` or `4G` (default: half of what is
+    /// free, at most 2G).
+    pub host_quota: Option<Size>,
+    /// How much one profiler may take (default: half of the host's quota, or all of it where there is only one).
+    pub profiler_quota: Option<Size>,
+    /// Share of the host's file system that stays free, in percent (default 5, but at most 1 GiB).
+    pub keep_free: Option<u8>,
 }
 
 /// How long each step may take on one host.
@@ -197,6 +228,8 @@ pub struct Timeouts {
     pub collect: Span,
     /// Removing the client from the host.
     pub clean: Span,
+    /// Reaching a host again that was lost: how long it is tried.
+    pub reconnect: Span,
 }
 
 impl Default for Timeouts {
@@ -210,6 +243,7 @@ impl Default for Timeouts {
             report: Span::seconds(300),
             collect: Span::seconds(60),
             clean: Span::seconds(30),
+            reconnect: Span::seconds(300),
         }
     }
 }
@@ -295,9 +329,37 @@ impl JobFile {
 
 /// A list with something in it: a generated `hosts: []` must not quietly become this machine.
 fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
-    let list = Vec::deserialize(d)?;
+    not_none(Vec::deserialize(d)?)
+}
+
+/// Hosts that are not more than there can be, ranges counted as what they stand for.
+fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>, D::Error> {
+    struct HostsVisitor;
+    impl<'de> Visitor<'de> for HostsVisitor {
+        type Value = Vec<HostEntry>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of hosts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<HostEntry>, A::Error> {
+            let (mut entries, mut hosts) = (Vec::new(), 0);
+            while let Some(entry) = seq.next_element::<HostEntry>()? {
+                hosts += entry.hosts().map_err(A::Error::custom)?.len();
+                if hosts > host::MAX_EXPANSION {
+                    return Err(A::Error::custom(format!("more than {} hosts", host::MAX_EXPANSION)));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    d.deserialize_seq(HostsVisitor).and_then(not_none)
+}
+
+fn not_none<T, E: serde::de::Error>(list: Vec<T>) -> Result<Vec<T>, E> {
     if list.is_empty() {
-        return Err(D::Error::custom("the list is empty: name something, or leave the key out for the default"));
+        return Err(E::custom("the list is empty: name something, or leave the key out for the default"));
     }
     Ok(list)
 }
@@ -382,6 +444,10 @@ impl<'de> Deserialize<'de> for ProfilerEntry {
                         "{second:?} follows {name:?} in one entry: write each profiler as its own entry, with a - before it"
                     );
                     return Err(A::Error::custom(message));
+                }
+                // As on a command line, where it could not be written otherwise.
+                if let Some(wrong) = args.named.keys().find(|key| !is_name(key)) {
+                    return Err(A::Error::custom(format!("{name:?}: {wrong:?} is not the name of a parameter")));
                 }
                 let spec: ProfilerSpec = name.parse().map_err(A::Error::custom)?;
                 if !spec.args.is_empty() {
@@ -533,6 +599,8 @@ timeouts: {start: 5}
         assert!(error("test:\n  command: []\n").contains("the test's command is empty"));
         assert!(error("require: most\n").contains("write all, any, or a percentage"));
         assert!(error("profilers:\n- vmstat: 5\n  perf: {}\n").contains("each profiler as its own entry"));
+        assert!(error("profilers:\n- perf: {2.a b: 1}\n").contains("\"2.a b\" is not the name of a parameter"));
+        assert!(error("hosts: ['a[1-60000]', 'b[1-60000]']").contains("more than 100000 hosts"));
         assert!(error("timeouts: {start: soon}").contains("is not a span of time"));
         assert!(error("hosts: [").contains("at line 2 column 1"), "{}", error("hosts: ["));
     }

@@ -1,6 +1,8 @@
 //! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
 
 pub mod args;
+pub mod blocks;
+pub mod clean;
 mod client;
 pub mod collect;
 pub mod conduct;
@@ -12,21 +14,28 @@ pub mod host;
 pub mod install;
 pub mod job;
 pub mod manifest;
+pub mod marks;
 pub mod profiler;
 pub mod profilers;
 pub mod registry;
 pub mod run;
+mod secret;
 pub mod signal;
+pub mod size;
 pub mod store;
+pub mod sudo;
+mod tables;
 pub mod test;
 pub mod text;
 pub mod transport;
+mod trigger;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;
-pub use encoder::{ArgEncoder, Param, ParamType, ProfilerInfo, RawResults, Table};
+pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, Table};
 pub use host::Host;
 pub use registry::{Prompter, Registry};
+pub use secret::Secret;
 pub use signal::{Channel, ClientHandle, Signal, Signaler};
 pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};
 

@@ -1,7 +1,9 @@
 //! The manifest: what is known of a run, host by host and profiler by profiler. It is a fold over the run's events.
+mod fold;
+
 use std::collections::BTreeMap;
 
-use autoprof_protocol::{EventKind, HostFacts, Invocation, Outcome, Stamp};
+use autoprof_protocol::{DiskLimits, HostFacts, Invocation, Stamp};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::Args,
     encoder::Table,
-    event::{HostEvent, RunEvent, RunEventKind},
+    event::Cause,
     host::Host,
     job::{Require, Timeouts},
 };
 
 /// Version of the manifest's schema. A reader takes the same major version; a higher minor only adds.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// What is known of a run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +43,10 @@ pub struct Manifest {
     pub test: Option<TestRecord>,
     /// When and by what the run was interrupted, when it was.
     pub interrupted: Option<String>,
+    /// Named instants, in the order in which they were named.
+    pub marks: Vec<Mark>,
+    /// The windows of a run that has several; empty: there is one, around the test.
+    pub windows: Vec<WindowRecord>,
     /// Largest spread, over the hosts, of the instants at which a profiler began, by the hosts' clocks as they stood
     /// against the controller's, in seconds.
     pub skew_s: Option<f64>,
@@ -89,7 +95,11 @@ pub struct RunSettings {
     pub tmpdir: String,
     /// Whether the clients' directories stay on the hosts.
     pub keep: bool,
-    /// How many hosts are connected to at the same time.
+    /// Whether the client's program stays on the hosts, so that the next run need not send it.
+    #[serde(default)]
+    pub keep_client: bool,
+    /// How many hosts are connected to at the same time. At 1,000 hosts on two cores 64 at a time took 11 s where all at
+    /// once took 17 s (docs/performance.md says how that was measured).
     pub forks: u32,
     /// How long a client goes on without a controller, in milliseconds; none: as long as it goes on at all.
     pub lease_ms: Option<u64>,
@@ -97,6 +107,81 @@ pub struct RunSettings {
     pub max_duration_ms: u64,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// How much of a host's disk the results may take.
+    #[serde(default)]
+    pub disk: DiskLimits,
+    /// How often results are brought back while the profilers collect, in milliseconds; none: only at the end.
+    #[serde(default)]
+    pub checkpoint_ms: Option<u64>,
+    /// Whether what the test prints opens and closes windows, so that each has a directory of its own.
+    #[serde(default)]
+    pub several_windows: bool,
+    /// Whether profilers may run commands as root.
+    #[serde(default)]
+    pub sudo: Sudo,
+}
+
+/// Whether profilers may run commands as root through sudo, on hosts where the client's user is not root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sudo {
+    /// They may not.
+    #[default]
+    Never,
+    /// They may, where the host's sudo allows exactly those commands without a password.
+    Allowed,
+    /// It is taken that sudo allows them: to find out what its rules have to be.
+    Assumed,
+}
+
+impl Default for RunSettings {
+    /// Marker files, `/tmp/profilers`, clients that end 5 minutes after their controller is gone and after a day at the
+    /// latest.
+    fn default() -> Self {
+        Self {
+            signaler: "marker".to_owned(),
+            tmpdir: autoprof_protocol::DEFAULT_TMPDIR.to_owned(),
+            keep: false,
+            keep_client: false,
+            forks: 64,
+            lease_ms: Some(5 * 60_000),
+            max_duration_ms: 24 * 3_600_000,
+            timeouts: Timeouts::default(),
+            disk: DiskLimits::default(),
+            checkpoint_ms: None,
+            several_windows: false,
+            sudo: Sudo::Never,
+        }
+    }
+}
+
+/// A named instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Mark {
+    /// Its name.
+    pub name: String,
+    /// The instant, by the controller's clock (UTC).
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+/// One of several windows of a run.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct WindowRecord {
+    /// Its number, from 1; its data is below `hosts/<host>/window-N/`.
+    pub window: u32,
+    /// When it was opened, by the controller's clock (UTC).
+    #[schemars(with = "String")]
+    pub opened: Timestamp,
+    /// The line of the test's output that opened it.
+    pub opened_by: String,
+    /// When it was closed.
+    #[schemars(with = "Option<String>")]
+    pub closed: Option<Timestamp>,
+    /// The line that closed it, or what else did.
+    pub closed_by: Option<String>,
+    /// The profilers of each host in this window, where a later one came after it.
+    pub hosts: BTreeMap<String, BTreeMap<String, ProfilerRecord>>,
 }
 
 /// The test of a run.
@@ -114,6 +199,8 @@ pub struct TestRecord {
     pub status: Option<String>,
     /// The exit status that stands for it.
     pub exit_code: Option<u8>,
+    /// Those environment variables whose names the job allows to be kept.
+    pub env: BTreeMap<String, String>,
 }
 
 /// One host of a run.
@@ -127,12 +214,88 @@ pub struct HostRecord {
     pub facts: Option<HostFacts>,
     /// Its clock against the controller's.
     pub clock: Option<ClockOffset>,
+    /// The same, compared again at the stop: between the two it drifted.
+    #[serde(default)]
+    pub clock_at_stop: Option<ClockOffset>,
+    /// CPU time that the client itself took until the profilers had ended, in seconds; that of each tool is with its
+    /// profiler.
+    #[serde(default)]
+    pub client_cpu_s: Option<f64>,
+    /// How long after the instant that was planned for all hosts it heard of the start, in seconds; none: before it.
+    #[serde(default)]
+    pub late_s: Option<f64>,
     /// Its client.
     pub client: Option<ClientRecord>,
     /// What went wrong with the host as a whole, in order.
     pub errors: Vec<HostError>,
     /// Its profilers, by name.
     pub profilers: BTreeMap<String, ProfilerRecord>,
+    /// Which part of the data its client makes: one more each time that it was started again.
+    pub segment: u32,
+    /// Times during which it could not be heard.
+    pub outages: Vec<Outage>,
+    /// Settings of it that were changed for profilers, and restored, in order.
+    pub settings: Vec<SettingChange>,
+    /// When its clock was set, and how far it jumped.
+    pub clock_steps: Vec<ClockStep>,
+    /// The instant of the last thing that its client said, by its clocks.
+    pub last_heard: Option<Stamp>,
+    /// What of its results is here while the run goes on.
+    pub checkpoint: Option<Checkpoint>,
+    /// Its profilers in the window before, until the next one opens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<String, ProfilerRecord>,
+}
+
+/// A time during which a host could not be heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outage {
+    /// When it was noticed (UTC, the controller's clock).
+    #[schemars(with = "String")]
+    pub noticed: Timestamp,
+    /// When the host was heard again; none: not, or not yet.
+    #[schemars(with = "Option<String>")]
+    pub back: Option<Timestamp>,
+    /// What was noticed.
+    pub reason: String,
+    /// What it did to the profilers; none: they went on.
+    pub cause: Option<Cause>,
+}
+
+/// A setting of a host that was changed, or restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingChange {
+    /// When, by the host's clock.
+    pub at: Instant,
+    /// Its file.
+    pub path: String,
+    /// The value before.
+    pub from: String,
+    /// The value since.
+    pub to: String,
+}
+
+/// A jump of a host's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClockStep {
+    /// When, by the clock after the jump.
+    pub at: Instant,
+    /// How far, in nanoseconds; negative: backwards.
+    pub step_ns: i64,
+    /// In which segment.
+    pub segment: u32,
+}
+
+/// What of a host's results is here while the run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpoint {
+    /// When it was made (UTC, the controller's clock).
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Files in all.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
 }
 
 /// The steps of a host through a run.
@@ -231,10 +394,18 @@ pub struct ProfilerRecord {
     pub invocation: Option<Invocation>,
     /// The tool's version on this host.
     pub tool_version: Option<String>,
-    /// Which part of its data this is: a new one begins when it had to be started again.
+    /// Which part of its data the last one is: a new one begins when it had to be started again.
     pub segment: u32,
+    /// Its parts: one, unless it had to be started again.
+    pub segments: Vec<SegmentRecord>,
+    /// When it was to begin, on all hosts at once, by the host's clock; none: as soon as it could.
+    #[serde(default)]
+    pub planned: Option<Instant>,
     /// When it began to collect, by the host's clock.
     pub began: Option<Instant>,
+    /// When it was asked to end, by the host's clock; none: as soon as it could be, or it was not asked.
+    #[serde(default)]
+    pub planned_end: Option<Instant>,
     /// When its tool was gone, by the host's clock.
     pub ended: Option<Instant>,
     /// Its tool's exit status in words.
@@ -243,12 +414,30 @@ pub struct ProfilerRecord {
     pub cpu_s: Option<f64>,
     /// Samples that the tool says it lost; none: it does not say.
     pub lost_samples: Option<u64>,
+    /// Why not all of its files came back, when they did not: part of the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// Files that came back.
     pub files: Vec<FileRecord>,
     /// Bytes of those files.
     pub bytes: u64,
     /// Tables that were made of them.
     pub tables: Vec<TableRecord>,
+}
+
+/// One part of a profiler's data: from one of its starts to the end that followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SegmentRecord {
+    /// Its number, from 1; the data of a later one is in a directory `segment-N`.
+    pub segment: u32,
+    /// When it began to collect, by the host's clock.
+    pub began: Instant,
+    /// When its tool was gone, by the host's clock; none: it was not seen to end.
+    pub ended: Option<Instant>,
+    /// Where it was not seen to end, the instant after which there can be no data of it.
+    pub until: Option<Instant>,
+    /// Time without data before it, in nanoseconds; none for the first.
+    pub gap_ns: Option<i64>,
 }
 
 /// How one profiler on one host went.
@@ -316,6 +505,9 @@ pub struct FileRecord {
     pub bytes: u64,
     /// BLAKE3 digest, made on the host and checked here.
     pub blake3: String,
+    /// Whether it is only a beginning: what came before the host was lost. Its digest is of what is here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// A table that was made of a profiler's files.
@@ -332,347 +524,5 @@ pub struct TableRecord {
 impl From<Table> for TableRecord {
     fn from(table: Table) -> Self {
         Self { path: table.file, rows: table.rows, warnings: table.warnings }
-    }
-}
-
-impl Manifest {
-    /// The JSON Schema of manifests.
-    #[must_use]
-    pub fn json_schema() -> serde_json::Value {
-        schemars::schema_for!(Manifest).to_value()
-    }
-
-    /// Folds a run's events; none when the first one does not begin a run.
-    #[must_use]
-    pub fn fold<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Option<Self> {
-        let mut events = events.into_iter();
-        let mut manifest = Self::begin(events.next()?)?;
-        events.for_each(|event| manifest.apply(event));
-        Some(manifest)
-    }
-
-    /// The manifest of a run that has just begun.
-    #[must_use]
-    pub fn begin(event: &RunEvent) -> Option<Self> {
-        let RunEventKind::Created { id, autoprof, controller, require, test, hosts, settings } = &event.kind else {
-            return None;
-        };
-        Some(Self {
-            schema: SCHEMA_VERSION.to_owned(),
-            id: id.clone(),
-            autoprof: autoprof.clone(),
-            controller: controller.clone(),
-            created: event.at,
-            phase: RunPhase::Preparing,
-            require: *require,
-            require_met: None,
-            test: test.as_ref().map(|argv| TestRecord {
-                argv: argv.clone(),
-                began: None,
-                ended: None,
-                status: None,
-                exit_code: None,
-            }),
-            interrupted: None,
-            skew_s: None,
-            hosts: hosts.iter().map(|host| (host.name.clone(), HostRecord::new(host.clone()))).collect(),
-            settings: settings.clone(),
-        })
-    }
-
-    /// Takes one more event into account.
-    pub fn apply(&mut self, event: &RunEvent) {
-        match &event.kind {
-            RunEventKind::Created { .. } => {}
-            RunEventKind::Phase { phase } => {
-                self.phase = *phase;
-                self.skew_s = self.skew();
-            }
-            RunEventKind::TestBegan => {
-                if let Some(test) = &mut self.test {
-                    test.began = Some(event.at);
-                }
-            }
-            RunEventKind::TestEnded { status, exit_code } => {
-                if let Some(test) = &mut self.test {
-                    test.ended = Some(event.at);
-                    test.status = Some(status.clone());
-                    test.exit_code = Some(*exit_code);
-                }
-            }
-            RunEventKind::Interrupted { by } => self.interrupted = Some(by.clone()),
-            RunEventKind::Finished { require_met } => {
-                self.phase = RunPhase::Finished;
-                self.require_met = Some(*require_met);
-            }
-            RunEventKind::Host { host, event } => {
-                if let Some(record) = self.hosts.get_mut(host) {
-                    record.apply(event);
-                }
-            }
-        }
-    }
-
-    /// How many hosts are whole: nothing is missing of what was asked for.
-    #[must_use]
-    pub fn whole_hosts(&self) -> usize {
-        self.hosts.values().filter(|host| host.is_whole()).count()
-    }
-
-    /// Whether the run's requirement is met as things stand.
-    #[must_use]
-    pub fn meets_requirement(&self) -> bool {
-        self.require.is_met(self.whole_hosts(), self.hosts.len())
-    }
-
-    /// The largest spread over the hosts that any profiler began with: those of one host are not compared with each
-    /// other, since some acknowledge later than others.
-    #[expect(clippy::cast_precision_loss, reason = "differences of instants, far below 2^52 ns")]
-    fn skew(&self) -> Option<f64> {
-        let mut began: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        let base = self.hosts.values().flat_map(|h| h.profilers.values()).find_map(|p| p.began)?.stamp.unix_ns;
-        for host in self.hosts.values() {
-            let ahead = host.clock.map_or(0.0, |c| c.ahead_s);
-            for (name, profiler) in &host.profilers {
-                let at = profiler.began.map(|b| (b.stamp.unix_ns - base) as f64 / 1e9 - ahead);
-                began.entry(name).or_default().extend(at);
-            }
-        }
-        let spread = |at: &Vec<f64>| {
-            at.iter().copied().reduce(f64::max).unwrap_or(0.0) - at.iter().copied().reduce(f64::min).unwrap_or(0.0)
-        };
-        began.values().map(spread).reduce(f64::max)
-    }
-}
-
-impl HostRecord {
-    fn new(host: Host) -> Self {
-        Self {
-            host,
-            step: HostStep::Waiting,
-            facts: None,
-            clock: None,
-            client: None,
-            errors: Vec::new(),
-            profilers: BTreeMap::new(),
-        }
-    }
-
-    /// Whether nothing is missing of what was asked for on this host.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        !self.profilers.is_empty()
-            && self.errors.iter().all(|e| e.step == "clean")
-            && self.profilers.values().all(|p| matches!(p.state, ProfilerState::Ok | ProfilerState::Skipped))
-    }
-
-    /// Bytes that came back from this host, or that it last said it had.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let here: u64 = self.profilers.values().map(|p| p.bytes).sum();
-        if here > 0 { here } else { self.client.as_ref().map_or(0, |c| c.bytes) }
-    }
-
-    fn apply(&mut self, event: &HostEvent) {
-        match event {
-            HostEvent::Connecting => self.step = HostStep::Connecting,
-            HostEvent::Installing { directory } => {
-                self.step = HostStep::Installing;
-                self.client =
-                    Some(ClientRecord { directory: directory.clone(), last_event: 0, present: true, bytes: 0 });
-            }
-            HostEvent::Facts { facts } => self.facts = Some(facts.as_ref().clone()),
-            HostEvent::Clock { offset } => self.clock = Some(*offset),
-            HostEvent::Planned { profiler, preset, args, invocation, tool_version } => {
-                let record = ProfilerRecord {
-                    invocation: Some(invocation.as_ref().clone()),
-                    tool_version: tool_version.clone(),
-                    ..ProfilerRecord::new(ProfilerState::Pending, preset.clone(), args.clone())
-                };
-                self.profilers.insert(profiler.clone(), record);
-            }
-            HostEvent::Skipped { profiler, preset, args, reason } => {
-                let record = ProfilerRecord {
-                    reason: Some(reason.clone()),
-                    ..ProfilerRecord::new(ProfilerState::Skipped, preset.clone(), args.clone())
-                };
-                self.profilers.insert(profiler.clone(), record);
-            }
-            HostEvent::Refused { profiler, args, reason } => {
-                let record = ProfilerRecord {
-                    reason: Some(reason.clone()),
-                    ..ProfilerRecord::new(ProfilerState::Failed, None, args.clone())
-                };
-                self.profilers.insert(profiler.clone(), record);
-            }
-            HostEvent::Client { event } => self.apply_client(event),
-            HostEvent::Failed { error } => {
-                self.errors.push(error.clone());
-                if error.step != "clean" && self.step < HostStep::Collected {
-                    self.step = HostStep::Failed;
-                    self.give_up(&error.message);
-                }
-            }
-            HostEvent::Collected { files, missing } => {
-                self.step = HostStep::Collected;
-                self.collected(files, missing.as_deref());
-            }
-            HostEvent::Converted { profiler, tables, problem } => {
-                if let Some(record) = self.profilers.get_mut(profiler) {
-                    record.tables = tables.iter().cloned().map(TableRecord::from).collect();
-                    if let Some(problem) = problem {
-                        record.degrade(ProfilerState::Partial, problem);
-                    }
-                }
-            }
-            HostEvent::Cleaned => {
-                self.step = self.step.max(HostStep::Cleaned);
-                if let Some(client) = &mut self.client {
-                    client.present = false;
-                }
-            }
-        }
-    }
-
-    fn apply_client(&mut self, event: &autoprof_protocol::Event) {
-        if let Some(client) = &mut self.client {
-            client.last_event = client.last_event.max(event.seq);
-            if let EventKind::Beat { bytes } = event.kind {
-                client.bytes = bytes;
-            }
-        }
-        match &event.kind {
-            EventKind::Ready { .. } => self.step = HostStep::Ready,
-            EventKind::Began { profiler, began, .. } => {
-                if let Some(record) = self.profilers.get_mut(profiler) {
-                    record.state = ProfilerState::Running;
-                    record.began = Some((*began).into());
-                }
-            }
-            EventKind::Started { .. } => self.step = HostStep::Collecting,
-            EventKind::Ended(ended) => {
-                if let Some(record) = self.profilers.get_mut(&ended.profiler) {
-                    record.ended(ended);
-                }
-            }
-            EventKind::Stopped => self.step = HostStep::Stopped,
-            EventKind::ReportFailed { profiler, reason } => {
-                if let Some(record) = self.profilers.get_mut(profiler) {
-                    record.degrade(ProfilerState::Partial, &format!("its report on the host failed: {reason}"));
-                }
-            }
-            EventKind::Reported => self.step = HostStep::Reported,
-            EventKind::LimitReached { limit } => {
-                for record in self.profilers.values_mut().filter(|r| r.state == ProfilerState::Running) {
-                    record.degrade(ProfilerState::Running, &format!("stopped early: the client's {limit} was reached"));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes in what came back; a profiler that collected and of which nothing came back has lost its data.
-    fn collected(&mut self, files: &[FileRecord], missing: Option<&str>) {
-        for file in files {
-            let Some((profiler, path)) = file.path.split_once('/') else { continue };
-            if let Some(record) = self.profilers.get_mut(profiler) {
-                record.files.push(FileRecord { path: path.to_owned(), ..file.clone() });
-                record.bytes += file.bytes;
-            }
-        }
-        for record in self.profilers.values_mut() {
-            record.settle(missing);
-        }
-    }
-
-    /// Decides what becomes of profilers whose host was given up.
-    fn give_up(&mut self, why: &str) {
-        for record in self.profilers.values_mut() {
-            match record.state {
-                ProfilerState::Pending => {
-                    record.state = ProfilerState::Failed;
-                    record.reason.get_or_insert_with(|| why.to_owned());
-                }
-                ProfilerState::Running | ProfilerState::Ended => {
-                    record.state = ProfilerState::Lost;
-                    record.reason = Some(why.to_owned());
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-impl ProfilerRecord {
-    fn new(state: ProfilerState, preset: Option<String>, args: Args) -> Self {
-        Self {
-            state,
-            reason: None,
-            last_words: None,
-            preset,
-            args,
-            invocation: None,
-            tool_version: None,
-            segment: 1,
-            began: None,
-            ended: None,
-            status: None,
-            cpu_s: None,
-            lost_samples: None,
-            files: Vec::new(),
-            bytes: 0,
-            tables: Vec::new(),
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of CPU time")]
-    fn ended(&mut self, ended: &autoprof_protocol::Ended) {
-        self.ended = Some(ended.ended.into());
-        self.status = (!ended.status.is_empty()).then(|| ended.status.clone());
-        self.cpu_s = (ended.cpu_us > 0).then_some(ended.cpu_us as f64 / 1e6);
-        self.last_words.clone_from(&ended.last_words);
-        self.state = if ended.outcome == Outcome::Failed { ProfilerState::Failed } else { ProfilerState::Ended };
-        if let Some(reason) = &ended.reason {
-            self.degrade(self.state, reason);
-        }
-    }
-
-    /// Notes a reason; the first one is the one that counts, later ones follow it.
-    fn degrade(&mut self, state: ProfilerState, reason: &str) {
-        self.state = state;
-        self.reason = Some(match self.reason.take() {
-            Some(earlier) if !earlier.contains(reason) => format!("{earlier}; {reason}"),
-            Some(earlier) => earlier,
-            None => reason.to_owned(),
-        });
-    }
-
-    /// The state of a profiler whose results are as complete as they will be.
-    fn settle(&mut self, missing: Option<&str>) {
-        use ProfilerState::{Ended, Lost, Partial, Running};
-        // One that was given up for lost may come back after all.
-        let was_lost = self.state == Lost && !self.files.is_empty();
-        if !was_lost && !matches!(self.state, Running | Ended | Partial) {
-            return;
-        }
-        let lacks = self
-            .invocation
-            .iter()
-            .flat_map(|i| &i.outputs)
-            .filter(|output| output.required && !self.files.iter().any(|f| f.path == output.file && f.bytes > 0));
-        let lacks: Vec<&str> = lacks.map(|output| output.file.as_str()).collect();
-        let lacks = (!lacks.is_empty()).then(|| format!("{} did not come back, or is empty", lacks.join(", ")));
-        if self.files.is_empty() {
-            let why = missing.map_or_else(|| "it left no file".to_owned(), str::to_owned);
-            self.degrade(ProfilerState::Lost, &why);
-        } else if let Some(why) = missing.map(str::to_owned).or(lacks) {
-            self.degrade(ProfilerState::Partial, &why);
-        } else if self.state == ProfilerState::Running {
-            self.degrade(ProfilerState::Partial, "its end was not heard of");
-        } else if self.reason.is_some() {
-            self.state = ProfilerState::Partial;
-        } else {
-            self.state = ProfilerState::Ok;
-        }
     }
 }

@@ -1,5 +1,9 @@
 //! The manager of a job's profilers: what Autotest's `job.profilers` was, for all hosts at once.
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use autoprof_protocol::{EventKind, Marker};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -161,6 +165,7 @@ pub struct Profilers {
     clients: BTreeMap<String, HostClient>,
     /// What stayed on hosts that are done with: host and directory.
     left: Vec<(String, String)>,
+    /// How many windows there have been.
     window: u32,
     phase: ManagerPhase,
 }
@@ -215,10 +220,8 @@ impl Profilers {
     pub fn resume(registry: Arc<Registry>, recorder: Arc<Recorder>, store: Arc<ClientStore>) -> Result<Self, AddError> {
         let manifest = recorder.manifest();
         let mut set = ProfilerSet::new();
-        let mut started = false;
         for (name, host) in &manifest.hosts {
             let own = set.own.entry(name.clone()).or_default();
-            started |= host.client.is_some();
             for (profiler, record) in host.profilers.iter().filter(|(_, r)| r.invocation.is_some()) {
                 let origin = record.preset.clone().map_or(Origin::Named, Origin::Preset);
                 add(own, &registry, profiler, &record.args, origin)?;
@@ -228,10 +231,23 @@ impl Profilers {
             proxy.start()?;
         }
         let context = Arc::new(Context { registry, recorder, store, settings: manifest.settings.clone() });
+        // One that is ready and was never opened counts as well: its clients are there.
+        let ready = manifest.windows.is_empty() || manifest.hosts.values().any(|host| !host.earlier.is_empty());
+        let window = u32::try_from(manifest.windows.len()).unwrap_or(u32::MAX).saturating_add(u32::from(ready));
         let hosts = manifest.hosts.into_values().map(|record| record.host);
         let clients = hosts.map(|host| (host.name.clone(), HostClient::resume(host, Arc::clone(&context)))).collect();
-        let phase = if started { ManagerPhase::Started } else { ManagerPhase::Idle };
-        Ok(Self { set, context, clients, left: Vec::new(), window: 1, phase })
+        // Where nothing was started yet there is nothing to stop, which is no error.
+        let phase = ManagerPhase::Started;
+        let mut profilers = Self { set, context, clients, left: Vec::new(), window, phase };
+        let of_clients = profilers.window_directory();
+        let clients = std::mem::take(&mut profilers.clients);
+        profilers.clients = clients.into_iter().map(|(name, client)| (name, client.in_window(of_clients))).collect();
+        Ok(profilers)
+    }
+
+    /// Which window's directory results go into: with several windows each has its own, else only a later one has.
+    fn window_directory(&self) -> Option<u32> {
+        (self.context.settings.several_windows || self.window > 1).then_some(self.window)
     }
 
     /// The profilers.
@@ -254,6 +270,7 @@ impl Profilers {
     pub async fn before_start(&mut self, hosts: &[Host]) -> Result<(), LifecycleError> {
         self.order("prepare", &[ManagerPhase::Idle, ManagerPhase::Ready])?;
         self.enter(hosts, Depth::Launch).await;
+        self.compare_clocks(|client| !client.has_fresh_clock()).await;
         self.phase = ManagerPhase::Ready;
         Ok(())
     }
@@ -267,21 +284,31 @@ impl Profilers {
         self.set.all_mut().try_for_each(ProfilerProxy::start)?;
         let timeout = self.context.settings.timeouts.start;
         let started = |kind: &EventKind| matches!(kind, EventKind::Started { .. });
-        join_all(self.up().map(|client| client.signal(Marker::Start, timeout, started))).await;
+        let at = Some(self.instant());
+        join_all(self.up().map(|client| client.signal(Marker::Start, at, timeout, started))).await;
         self.phase = ManagerPhase::Started;
         Ok(())
     }
 
-    /// Hears what the clients say while the profilers collect; ends never. Cancel safe.
-    pub async fn watch(&mut self) {
-        let mut listening: FuturesUnordered<_> = self.clients.values_mut().map(listen).collect();
-        while listening.next().await.is_some() {}
+    /// Hears what the clients say while the profilers collect, and looks for those that are lost: a host that rebooted
+    /// goes on in another segment. Every client is asked for a sign of life this often, which also keeps its lease.
+    /// Ends never.
+    ///
+    /// May be dropped anywhere and begun anew.
+    pub async fn watch(&mut self, beat: Duration) {
+        let mut watching: FuturesUnordered<_> = self.clients.values_mut().map(|client| client.watch(beat)).collect();
+        while watching.next().await.is_some() {}
         std::future::pending().await
     }
 
-    /// Asks every client for a sign of life.
-    pub async fn beat(&mut self) {
-        join_all(self.up().map(HostClient::beat)).await;
+    /// Puts a name on every host's timeline, and into its kernel's trace where the user there may.
+    pub async fn mark(&mut self, name: &str) {
+        join_all(self.up().map(|client| client.mark(name))).await;
+    }
+
+    /// The same, and returns when every host's client has it.
+    pub async fn mark_and_hear(&mut self, name: &str) {
+        join_all(self.up().map(|client| client.mark_and_hear(name))).await;
     }
 
     /// Stops the profilers on every host; returns when every tool is gone.
@@ -293,14 +320,32 @@ impl Profilers {
         self.set.all_mut().try_for_each(ProfilerProxy::stop)?;
         let timeout = self.context.settings.timeouts.stop;
         let stopped = |kind: &EventKind| matches!(kind, EventKind::Stopped);
+        let at = Some(self.instant());
         join_all(self.up().map(|client| async move {
             if !client.has_passed(HostStep::Stopped) {
-                client.signal(Marker::Stop, timeout, stopped).await;
+                client.signal(Marker::Stop, at, timeout, stopped).await;
             }
         }))
         .await;
+        self.compare_clocks(|_| true).await;
         self.phase = ManagerPhase::Stopped;
         Ok(())
+    }
+
+    /// Compares the clocks of hosts with this one's: few at a time, since what else the machine does in between is taken
+    /// for a longer way.
+    async fn compare_clocks(&mut self, which: impl Fn(&HostClient) -> bool) {
+        let clients = self.up().filter(|client| which(client));
+        bounded(CLOCKS_AT_ONCE, clients, HostClient::compare_clocks).await;
+    }
+
+    /// The next instant that every host will know of before it comes: as far ahead as the farthest host's order and its
+    /// acknowledgement take, and the work for all of them here.
+    fn instant(&mut self) -> SystemTime {
+        let round_trips = self.up().filter_map(|client| client.compared()).map(|compared| compared.round_trip());
+        let farthest = round_trips.max().unwrap_or_default().min(LONGEST_LEAD);
+        let hosts = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        SystemTime::now() + farthest + (LEAD_OF_A_HOST * hosts).min(LONGEST_LEAD) + SHORTEST_LEAD
     }
 
     /// Makes the reports on the hosts, brings the results of every host back, and cleans the hosts.
@@ -311,18 +356,19 @@ impl Profilers {
         self.order("report", &[ManagerPhase::Stopped])?;
         self.set.all_mut().try_for_each(ProfilerProxy::report)?;
         let timeout = self.context.settings.timeouts.report;
-        let reported = |kind: &EventKind| matches!(kind, EventKind::Reported);
-        let (set, window) = (&self.set, self.window);
+        let is_reported = |kind: &EventKind| matches!(kind, EventKind::Reported);
+        let set = &self.set;
         bounded(self.context.settings.forks, self.clients.values_mut(), |client| async move {
             let proxies: Vec<&ProfilerProxy> = set.of(&client.host().name).iter().collect();
-            if client.is_up() {
-                let over = client.has_passed(HostStep::Reported);
-                if over || client.signal(Marker::Report, timeout, reported).await.is_some() {
-                    client.collect(&proxies, window).await;
-                }
+            let mut reported = client.is_up() && client.has_passed(HostStep::Reported);
+            if client.is_up() && !reported {
+                reported = client.signal(Marker::Report, None, timeout, is_reported).await.is_some();
+            }
+            if reported {
+                client.collect(&proxies).await;
             } else if client.has_collected_data() {
                 // The client died or does not answer: what it had written is still worth having.
-                client.salvage(&proxies, window).await;
+                client.salvage(&proxies).await;
             }
             // A client whose results could not be fetched stays, so that somebody else can.
             if !client.holds_results() {
@@ -336,11 +382,13 @@ impl Profilers {
         Ok(())
     }
 
-    /// Attaches to the clients of a run that an earlier process started, and hears what they did meanwhile.
-    pub async fn attach(&mut self) {
+    /// Attaches to the clients of a run that an earlier process started, and hears what they did meanwhile. With
+    /// [`Rejoin::Window`] those that are dead go on in another segment; with [`Rejoin::Results`] what they left is made
+    /// ready to be fetched.
+    pub async fn attach(&mut self, how: Rejoin) {
         let forks = self.context.settings.forks;
         bounded(forks, self.up(), |client| async move {
-            client.catch_up().await;
+            client.rejoin(how).await;
         })
         .await;
     }
@@ -375,17 +423,17 @@ impl Profilers {
         let new: Vec<&Host> = hosts.iter().filter(|h| !self.clients.contains_key(&h.name)).collect();
         for host in &new {
             let client = HostClient::new((*host).clone(), Arc::clone(&self.context));
+            let client = client.in_window(self.window_directory());
             self.clients.insert(host.name.clone(), client);
         }
         let forks = self.context.settings.forks;
-        bounded(forks, leaving.iter_mut(), |client| client.clean()).await;
+        bounded(forks, leaving.iter_mut(), HostClient::clean).await;
         let set = &self.set;
         let entering = self.clients.values_mut().filter(|c| new.iter().any(|h| h.name == c.host().name));
         bounded(forks, entering, |client| async move {
             let proxies = set.of(&client.host().name);
-            let control = client.survey(proxies).await;
-            if let (Some(control), Depth::Launch) = (control, depth) {
-                client.launch(&control).await;
+            if let (Some(()), Depth::Launch) = (client.survey(proxies).await, depth) {
+                client.launch().await;
             }
         })
         .await;
@@ -403,6 +451,15 @@ impl Profilers {
     }
 }
 
+/// How far ahead an instant is chosen at least: a line through two programs of the host.
+const SHORTEST_LEAD: Duration = Duration::from_millis(2);
+/// How many hosts' clocks are compared at the same time.
+const CLOCKS_AT_ONCE: u32 = 16;
+/// How much farther for each host.
+const LEAD_OF_A_HOST: Duration = Duration::from_micros(300);
+/// How much farther at most for the distance, and for all hosts together: who needs longer begins late, and says so.
+const LONGEST_LEAD: Duration = Duration::from_secs(1);
+
 /// How far hosts are taken.
 #[derive(Debug, Clone, Copy)]
 enum Depth {
@@ -410,10 +467,15 @@ enum Depth {
     Launch,
 }
 
-async fn listen(client: &mut HostClient) {
-    loop {
-        client.watch().await;
-    }
+/// What an earlier process's run is taken up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejoin {
+    /// To go on collecting; a host that does not answer is looked for.
+    Window,
+    /// To be told something; a host that does not answer is left out.
+    Look,
+    /// To be ended and fetched.
+    Results,
 }
 
 /// Works on many clients, so many at a time.
@@ -434,6 +496,6 @@ impl HostClient {
 
     /// Whether there are results on the host that are not here.
     fn holds_results(&self) -> bool {
-        self.directory().is_some() && !self.is_up()
+        self.directory().is_some() && !self.is_up() && self.has_collected_data()
     }
 }

@@ -1,14 +1,14 @@
 //! What is there to work with: transports, signalers and encoders by name, from plugins or linked in.
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{encoder::ArgEncoder, signal::Signaler, text::nearest, transport::Transport};
+use crate::{Secret, encoder::ArgEncoder, signal::Signaler, text::nearest, transport::Transport};
 
 /// Asks the person at the terminal for a secret, where there is one.
 pub trait Prompter: Send + Sync {
     /// Shows `text` and reads a line without echo; none: there is nobody to ask, or they declined.
     ///
     /// Blocks until answered: call it where blocking is allowed.
-    fn secret(&self, text: &str) -> Option<String>;
+    fn secret(&self, text: &str) -> Option<Secret>;
 }
 
 /// A prompter for programs without a terminal: nobody is ever asked.
@@ -16,7 +16,7 @@ pub trait Prompter: Send + Sync {
 pub struct NobodyToAsk;
 
 impl Prompter for NobodyToAsk {
-    fn secret(&self, _: &str) -> Option<String> {
+    fn secret(&self, _: &str) -> Option<Secret> {
         None
     }
 }

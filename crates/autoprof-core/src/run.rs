@@ -1,7 +1,10 @@
 //! The run on disk: its directory, its id, its events and its manifest.
 use std::{
+    collections::VecDeque,
+    error::Error as _,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Write},
+    os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -58,6 +61,22 @@ pub enum RunError {
     /// Another process conducts it.
     #[error("{0} is being conducted by another autoprof process: interrupt that one, or wait for it")]
     Busy(Utf8PathBuf),
+    /// It goes on, or waits to be reported.
+    #[error("{path} is not over ({phase}): its profilers may run on hosts, and their results be there")]
+    NotOver {
+        /// The run's directory.
+        path: Utf8PathBuf,
+        /// Where it is.
+        phase: &'static str,
+    },
+    /// Something of it is left on hosts, and only its directory knows.
+    #[error("{path} has things left on hosts ({})", .left.join(", "))]
+    Left {
+        /// The run's directory.
+        path: Utf8PathBuf,
+        /// Host and directory of each.
+        left: Vec<String>,
+    },
     /// The directory holds no run.
     #[error("{path} holds no run that can be read: {reason}")]
     NotARun {
@@ -143,7 +162,8 @@ pub fn find(wanted: &str, results: &Utf8Path) -> Result<Utf8PathBuf, RunError> {
     if !wanted.is_empty() && results.join(wanted).join(EVENTS).is_file() {
         return Ok(results.join(wanted));
     }
-    let mut ids: Vec<String> = list(results).into_iter().filter(|id| id.starts_with(wanted)).collect();
+    let beginning = |id: &String| !wanted.is_empty() && id.starts_with(wanted);
+    let mut ids: Vec<String> = list(results).into_iter().filter(beginning).collect();
     match ids.len() {
         1 => Ok(results.join(ids.remove(0))),
         0 => Err(RunError::NotFound { wanted: wanted.to_owned(), results: results.to_owned() }),
@@ -161,6 +181,47 @@ pub fn list(results: &Utf8Path) -> Vec<String> {
     ids
 }
 
+/// Which runs are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Those of which nothing is left on a host.
+    WhenOver,
+    /// Any that nobody conducts at the moment.
+    Forced,
+}
+
+/// Removes a run's directory, and gives its real path.
+///
+/// # Errors
+/// When it is no run's, somebody conducts it, something of it is left on hosts, or it cannot be removed.
+pub fn remove(directory: &Utf8Path, how: Removal) -> Result<Utf8PathBuf, RunError> {
+    // The link `latest` names a run; the run is what is removed.
+    let directory = &directory.canonicalize_utf8().map_err(io_error("read", directory))?;
+    let recorder = Recorder::resume(directory.clone(), Vec::new())?;
+    let phase = recorder.with_manifest(|m| m.phase);
+    if phase != RunPhase::Finished && how == Removal::WhenOver {
+        return Err(RunError::NotOver { path: directory.clone(), phase: phase.word() });
+    }
+    let left = recorder.with_manifest(|m| {
+        let on_host = |(name, host): (&String, &crate::manifest::HostRecord)| {
+            let client = host.client.as_ref().filter(|c| c.present)?;
+            Some(format!("{name}: {}", client.directory))
+        };
+        m.hosts.iter().filter_map(on_host).collect::<Vec<_>>()
+    });
+    if !left.is_empty() && how == Removal::WhenOver {
+        return Err(RunError::Left { path: directory.clone(), left });
+    }
+    fs::remove_dir_all(directory).map_err(io_error("remove", directory))?;
+    if let Some(results) = directory.parent() {
+        let latest = results.join(LATEST);
+        if fs::read_link(&latest).is_ok_and(|to| Some(to.as_os_str()) == directory.file_name().map(AsRef::as_ref)) {
+            let _ = fs::remove_file(latest);
+        }
+    }
+    Ok(directory.clone())
+}
+
 /// Reads a run's manifest from its events, whatever its process is doing; a torn last line is left out.
 ///
 /// # Errors
@@ -169,13 +230,21 @@ pub fn read(directory: &Utf8Path) -> Result<Manifest, RunError> {
     let path = directory.join(EVENTS);
     let file = File::open(&path).map_err(io_error("read", &path))?;
     let mut manifest: Option<Manifest> = None;
+    let mut unreadable = 0;
     for line in BufReader::new(file).split(b'\n') {
         let line = line.map_err(io_error("read", &path))?;
-        let Ok(event) = serde_json::from_slice::<RunEvent>(&line) else { continue };
+        let Ok(event) = serde_json::from_slice::<RunEvent>(&line) else {
+            // A torn last line is what a process leaves that is killed; each that follows began after one.
+            unreadable += usize::from(!line.is_empty());
+            continue;
+        };
         match &mut manifest {
             Some(manifest) => manifest.apply(&event),
             none => *none = Manifest::begin(&event),
         }
+    }
+    if unreadable > 0 {
+        tracing::warn!("{unreadable} lines of {path} cannot be read, and what they said is not known");
     }
     manifest.ok_or_else(|| RunError::NotARun {
         path: directory.to_owned(),
@@ -200,9 +269,15 @@ pub struct Recorder {
 struct State {
     events: File,
     manifest: Manifest,
-    /// The first thing that could not be written: a run whose record has a hole must not look whole.
+    /// Lines that could not be written yet (the disk is full), in order, and why.
+    waiting: VecDeque<String>,
     problem: Option<String>,
+    /// What will never be written: a run whose record has a hole must not look whole.
+    hole: Option<String>,
 }
+
+/// Most lines that are kept in memory while the disk takes none.
+const MOST_WAITING: usize = 100_000;
 
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -253,8 +328,10 @@ impl Recorder {
             Err(TryLockError::Error(e)) => return Err(io_error("lock", &lock_path)(e)),
         }
         let path = directory.join(EVENTS);
-        let events = OpenOptions::new().append(true).create(true).open(&path).map_err(io_error("write", &path))?;
-        let state = Mutex::new(State { events, manifest, problem: None });
+        let mut events =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io_error("write", &path))?;
+        end_torn_line(&mut events).map_err(io_error("write", &path))?;
+        let state = Mutex::new(State { events, manifest, waiting: VecDeque::new(), problem: None, hole: None });
         Ok(Self { directory, state, observers, _lock: lock })
     }
 
@@ -281,11 +358,24 @@ impl Recorder {
         look(&self.lock().manifest)
     }
 
+    /// Changes what is known without a record: how hosts are reached from another machine is not part of the run.
+    pub(crate) fn with_manifest_mut(&self, change: impl FnOnce(&mut Manifest)) {
+        change(&mut self.lock().manifest);
+    }
+
     /// Records that something happened.
     pub fn record(&self, kind: RunEventKind) {
         let event = RunEvent { at: Timestamp::now(), kind };
         let mut state = self.lock();
         self.append(&mut state, &event);
+        state.manifest.apply(&event);
+        self.observers.iter().for_each(|observer| observer.event(&event, &state.manifest));
+    }
+
+    /// Takes note of something that is not worth a line: a sign of life.
+    pub fn notice(&self, kind: RunEventKind) {
+        let event = RunEvent { at: Timestamp::now(), kind };
+        let mut state = self.lock();
         state.manifest.apply(&event);
         self.observers.iter().for_each(|observer| observer.event(&event, &state.manifest));
     }
@@ -302,11 +392,13 @@ impl Recorder {
 
     /// Records that the run came into its next phase, and writes the manifest.
     ///
-    /// # Errors
-    /// When the manifest cannot be written.
-    pub fn phase(&self, phase: RunPhase) -> Result<(), RunError> {
+    /// A disk that is full must not keep profilers from being stopped and hosts from being cleaned: what could not be
+    /// written is tried again, and is an error only at the end ([`Self::checkpoint`]).
+    pub fn phase(&self, phase: RunPhase) {
         self.record(RunEventKind::Phase { phase });
-        self.checkpoint()
+        if let Err(e) = self.checkpoint() {
+            tracing::warn!("{e}: {}", e.source().map(ToString::to_string).unwrap_or_default());
+        }
     }
 
     /// Writes the manifest as it is now: whole, or not at all.
@@ -314,8 +406,9 @@ impl Recorder {
     /// # Errors
     /// When it, or any event before, could not be written.
     pub fn checkpoint(&self) -> Result<(), RunError> {
-        let state = self.lock();
-        if let Some(problem) = &state.problem {
+        let mut state = self.lock();
+        flush(&mut state, &self.directory);
+        if let Some(problem) = state.hole.as_ref().or(state.problem.as_ref()) {
             let source = io::Error::other(problem.clone());
             return Err(RunError::Io { verb: "write", path: self.directory.join(EVENTS), source });
         }
@@ -328,21 +421,53 @@ impl Recorder {
             file.sync_all()?;
             fs::rename(&fresh, &path)
         };
-        write().map_err(io_error("write", &path))
+        write().inspect_err(|_| drop(fs::remove_file(&fresh))).map_err(io_error("write", &path))
     }
 
     fn append(&self, state: &mut State, event: &RunEvent) {
-        let line = serde_json::to_string(event).map_err(io::Error::other);
-        let written = line.and_then(|line| state.events.write_all(format!("{line}\n").as_bytes()));
-        if let Err(e) = written {
-            tracing::error!("cannot record an event in {}: {e}", self.directory);
-            state.problem.get_or_insert_with(|| e.to_string());
+        match serde_json::to_string(event) {
+            Ok(line) if state.waiting.len() < MOST_WAITING => state.waiting.push_back(line + "\n"),
+            Ok(_) => state.hole = Some("the disk took no events for too long, and some are lost".to_owned()),
+            Err(e) => state.hole = Some(e.to_string()),
         }
+        flush(state, &self.directory);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes the lines that wait, each whole or not at all: half of one, on a disk that is full, would spoil the next.
+fn flush(state: &mut State, directory: &Utf8Path) {
+    while let Some(line) = state.waiting.front() {
+        let before = state.events.metadata().map(|m| m.len());
+        let written = before.and_then(|before| {
+            state.events.write_all(line.as_bytes()).inspect_err(|_| drop(state.events.set_len(before)))
+        });
+        if let Err(e) = written {
+            if state.problem.is_none() {
+                tracing::error!("cannot record events in {directory}: {e}; it is tried again with each that follows");
+            }
+            state.problem = Some(e.to_string());
+            return;
+        }
+        state.waiting.pop_front();
+        if state.waiting.is_empty() && state.problem.take().is_some() {
+            tracing::info!("the events in {directory} are complete again");
+        }
+    }
+}
+
+/// A process that was killed may have left half a line: the next event must not be written behind it.
+fn end_torn_line(events: &mut File) -> io::Result<()> {
+    let length = events.metadata()?.len();
+    if length == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    events.read_exact_at(&mut last, length - 1)?;
+    if last == *b"\n" { Ok(()) } else { events.write_all(b"\n") }
 }
 
 #[cfg(test)]
@@ -362,15 +487,20 @@ mod tests {
             require: Require::All,
             test: None,
             hosts: vec![Host::local()],
-            settings: RunSettings {
+            settings: Box::new(RunSettings {
                 signaler: "marker".into(),
                 tmpdir: "/tmp/profilers".into(),
                 keep: false,
+                keep_client: false,
                 forks: 1,
                 lease_ms: None,
                 max_duration_ms: 1,
                 timeouts: Timeouts::default(),
-            },
+                disk: Default::default(),
+                checkpoint_ms: None,
+                several_windows: false,
+                sudo: Default::default(),
+            }),
         }
     }
 
@@ -415,7 +545,7 @@ mod tests {
         let dir = create_directory(&Place::Below(results), "r").unwrap();
         let recorder = Recorder::create(dir.clone(), created("r"), Vec::new()).unwrap();
         recorder.host("local", HostEvent::Connecting);
-        recorder.phase(RunPhase::Running).unwrap();
+        recorder.phase(RunPhase::Running);
         let now = serde_json::to_value(recorder.manifest()).unwrap();
         assert!(matches!(Recorder::resume(dir.clone(), Vec::new()), Err(RunError::Busy(_))));
         drop(recorder);
@@ -424,6 +554,11 @@ mod tests {
         let written: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(dir.join(MANIFEST)).unwrap()).unwrap();
         assert_eq!(written, now);
-        Recorder::resume(dir, Vec::new()).unwrap();
+        let resumed = Recorder::resume(dir.clone(), Vec::new()).unwrap();
+        resumed.host("local", HostEvent::Connecting);
+        assert_eq!(
+            serde_json::to_value(read(&dir).unwrap()).unwrap(),
+            serde_json::to_value(resumed.manifest()).unwrap()
+        );
     }
 }

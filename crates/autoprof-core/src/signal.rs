@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use autoprof_protocol::{Event, Marker, MarkerTime};
+use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{error::SignalError, transport::Session};
@@ -11,6 +12,10 @@ use crate::{error::SignalError, transport::Session};
 #[async_trait]
 pub trait Signaler: Send + Sync {
     /// Attaches to the client in a directory on a host; it may not be up yet.
+    ///
+    /// The connection stays open for as long as somebody holds `session`. A channel whose processes run over it keeps
+    /// it; one that needs it no more lets go, and what is left to do on the host has another connection made. So the
+    /// number of hosts of a run is not that of its open connections.
     ///
     /// # Errors
     /// When there is no such directory, or it belongs to another user.
@@ -36,20 +41,29 @@ pub trait Channel: Send {
 }
 
 /// Where a client is on its host, and from where its events are wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ClientHandle {
     /// The client's directory on the host.
     pub directory: String,
     /// The last event that is known already; 0: none.
     pub after: u64,
+    /// The id of the run that the client belongs to.
+    pub run: String,
+    /// The host's architecture, as `uname -m` has it; empty where that is not known.
+    pub arch: String,
+    /// Directories of the controller that have programs for hosts, as `<arch>/<program>`.
+    pub programs: Vec<Utf8PathBuf>,
 }
 
 /// What a client can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// A marker with its instant.
     Marker(Marker, MarkerTime),
-    /// A request for a sign of life, answered by a beat.
-    Beat,
+    /// A question for a sign of life, answered by a beat with the same number. It also keeps the client's lease.
+    Beat(u64),
+    /// A name for this instant on the host's timeline.
+    Mark(String),
 }

@@ -1,5 +1,8 @@
 //! The client programs that the controller can bring to hosts, by architecture.
-use std::{collections::BTreeMap, sync::Mutex, sync::PoisonError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use autoprof_protocol::CLIENT_PROGRAM;
 use bytes::Bytes;
@@ -10,6 +13,8 @@ use camino::Utf8PathBuf;
 pub struct ClientStore {
     directories: Vec<Utf8PathBuf>,
     read: Mutex<BTreeMap<String, ClientProgram>>,
+    /// Which clients there are, once that was asked.
+    known: OnceLock<String>,
 }
 
 /// A client program, ready to be sent.
@@ -46,7 +51,27 @@ impl ClientStore {
     /// A store that looks into these directories, in their order.
     #[must_use]
     pub fn new(directories: Vec<Utf8PathBuf>) -> Self {
-        Self { directories, read: Mutex::default() }
+        Self { directories, read: Mutex::default(), known: OnceLock::new() }
+    }
+
+    /// Where it looks.
+    #[must_use]
+    pub fn directories(&self) -> &[Utf8PathBuf] {
+        &self.directories
+    }
+
+    /// The clients for all architectures that there are any for, each as `<arch>-<digest>`, with blanks between.
+    #[must_use]
+    pub fn known(&self) -> &str {
+        self.known.get_or_init(|| self.look())
+    }
+
+    fn look(&self) -> String {
+        let names = |dir: &Utf8PathBuf| dir.read_dir_utf8().into_iter().flatten().flatten();
+        let archs: BTreeSet<String> =
+            self.directories.iter().flat_map(names).map(|entry| entry.file_name().to_owned()).collect();
+        let known = archs.into_iter().filter_map(|arch| Some(format!("{arch}-{}", self.client(&arch).ok()?.digest)));
+        known.collect::<Vec<_>>().join(" ")
     }
 
     /// The client for an architecture.

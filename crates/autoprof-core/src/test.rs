@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{duration::Span, job::TestSpec};
+use crate::{conduct::TestProcess, duration::Span, job::TestSpec};
 
 /// Exit status for a test that took longer than it may; timeout(1) has the same.
 pub const TIMED_OUT: u8 = 124;
@@ -36,6 +36,8 @@ pub struct Test {
     pub env: BTreeMap<String, String>,
     /// How long it may take.
     pub timeout: Option<Span>,
+    /// Names of environment variables whose values may be kept in the manifest.
+    pub record_env: Vec<String>,
 }
 
 /// Takes what a test prints, as it comes.
@@ -68,7 +70,13 @@ impl TestOutput for Passthrough {
 
 impl From<TestSpec> for Test {
     fn from(spec: TestSpec) -> Self {
-        Self { argv: spec.command.argv, directory: spec.directory, env: spec.env, timeout: spec.timeout }
+        Self {
+            argv: spec.command.argv,
+            directory: spec.directory,
+            env: spec.env,
+            timeout: spec.timeout,
+            record_env: spec.record_env,
+        }
     }
 }
 
@@ -111,6 +119,18 @@ pub struct RunningTest {
 }
 
 impl Test {
+    /// A command in the controller's directory and environment, that takes as long as it takes.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        Self { argv, directory: None, env: BTreeMap::new(), timeout: None, record_env: Vec::new() }
+    }
+
+    /// Those environment variables of the test that may be kept.
+    pub(crate) fn recorded_env(&self) -> BTreeMap<String, String> {
+        let value = |name: &String| self.env.get(name).cloned().or_else(|| std::env::var(name).ok());
+        self.record_env.iter().filter_map(|name| Some((name.clone(), value(name)?))).collect()
+    }
+
     /// Whether the command could be run at all, as a shell would find it: asked before hosts are disturbed.
     ///
     /// # Errors
@@ -159,6 +179,9 @@ impl Test {
             command.process_group(0);
         }
         let mut child = command.kill_on_drop(true).spawn()?;
+        if let Some(process) = child.id().and_then(TestProcess::of) {
+            process.keep(directory);
+        }
         let mut copies = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             let output = Arc::clone(output);
@@ -247,6 +270,7 @@ mod tests {
             directory: None,
             env: BTreeMap::new(),
             timeout: None,
+            record_env: Vec::new(),
         }
     }
 

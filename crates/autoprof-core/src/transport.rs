@@ -187,7 +187,17 @@ pub async fn capture(
     input: Bytes,
     limit: usize,
 ) -> Result<Captured, TransportError> {
-    let Process { input: mut stdin, mut output } = session.exec(command).await?;
+    converse(session.exec(command).await?, &command.argv[0], input, limit).await
+}
+
+/// Gives a process all of its input, and keeps what it prints until it ends.
+pub(crate) async fn converse(
+    process: Process,
+    program: &str,
+    input: Bytes,
+    limit: usize,
+) -> Result<Captured, TransportError> {
+    let Process { input: mut stdin, mut output } = process;
     let feed = async {
         if !input.is_empty() {
             stdin.write(input).await?;
@@ -203,7 +213,7 @@ pub async fn capture(
                 OutputChunk::Exit(status) => return Ok(Captured { stdout, stderr, status }),
             }
             if stdout.len() + stderr.len() > limit {
-                let message = format!("{} printed more than {limit} bytes", command.argv[0]);
+                let message = format!("{program} printed more than {limit} bytes");
                 return Err(TransportError::new(TransportErrorKind::Exec, message));
             }
         }

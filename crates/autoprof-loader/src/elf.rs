@@ -1,17 +1,21 @@
 //! Reads a plugin's note from its file. Nothing of the plugin is run: `dlopen` would run its constructors.
-use std::{fs, fs::File};
+use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use autoprof_abi::note::{NOTE_NAME, NOTE_TYPE, PluginNote};
 use camino::Utf8Path;
 use object::{
-    Endianness, ReadCache, ReadRef, elf,
+    Endianness, ReadCache, ReadCacheOps, ReadRef, elf,
     read::elf::{FileHeader, ProgramHeader},
 };
 
-use crate::PluginFileError;
+use crate::{PluginFileError, Trust, file::PluginFile};
 
-/// Longest note that is read.
+/// Longest segment of notes that is read.
 const MAX_NOTE: usize = 4 << 20;
+/// How many of them: a linker makes one for each alignment and kind.
+const MAX_NOTE_SEGMENTS: usize = 16;
+/// How much of a file is read at first: linkers put headers and notes there.
+const BEGINNING: usize = 4096;
 /// Bytes of a 64-bit ELF header.
 const HEADER: u64 = 64;
 
@@ -30,27 +34,81 @@ const MACHINE: elf::Machine = if cfg!(target_arch = "x86_64") {
 /// # Errors
 /// When the file is not a whole shared library for this machine with a note that can be read.
 pub fn read_note(path: &Utf8Path) -> Result<PluginNote, PluginFileError> {
+    PluginFile::open(path, Trust::Any)?.note()
+}
+
+/// Reads the note of a regular file that is open.
+pub(crate) fn note_of(file: &File) -> Result<PluginNote, PluginFileError> {
     let not = |why: &str| PluginFileError::NotALibrary(why.to_owned());
-    let metadata = fs::metadata(path)?;
-    // Before it is opened: that would wait for somebody to write into a FIFO.
-    if !metadata.is_file() {
-        return Err(not("it is not a regular file"));
-    }
-    if metadata.len() == 0 {
+    let length = file.metadata()?.len();
+    if length == 0 {
         return Err(not("the file is empty"));
     }
-    let file = ReadCache::new(File::open(path)?);
-    let ident = (&file).read_bytes_at(0, metadata.len().min(20)).map_err(|()| not("the file is cut short"))?;
+    let file = ReadCache::new(Begun::new(file)?);
+    let ident = (&file).read_bytes_at(0, length.min(20)).map_err(|()| not("the file is cut short"))?;
     if !ident.starts_with(&elf::ELFMAG) {
         let start = String::from_utf8_lossy(&ident[..ident.len().min(12)]);
         return Err(PluginFileError::NotALibrary(format!("it begins with {start:?}")));
     }
-    if metadata.len() < HEADER {
+    if length < HEADER {
         return Err(not("the file is cut short"));
     }
     check_machine(ident)?;
     let text = note_text(&file)?.ok_or(PluginFileError::NotAPlugin)?;
     PluginNote::read(&text).map_err(PluginFileError::BadNote)
+}
+
+/// A file whose beginning is in memory: all that is read of most.
+struct Begun<'a> {
+    file: &'a File,
+    beginning: Vec<u8>,
+    at: u64,
+}
+
+impl<'a> Begun<'a> {
+    fn new(file: &'a File) -> io::Result<Self> {
+        let mut beginning = vec![0; BEGINNING];
+        let length = file.read_at(&mut beginning, 0)?;
+        beginning.truncate(length);
+        Ok(Self { file, beginning, at: 0 })
+    }
+}
+
+impl ReadCacheOps for Begun<'_> {
+    fn len(&mut self) -> Result<u64, ()> {
+        self.file.metadata().map(|meta| meta.len()).map_err(drop)
+    }
+
+    fn seek(&mut self, at: u64) -> Result<u64, ()> {
+        self.at = at;
+        Ok(at)
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, ()> {
+        let known =
+            usize::try_from(self.at).ok().and_then(|at| self.beginning.get(at..)).filter(|known| !known.is_empty());
+        let read = match known {
+            Some(known) => {
+                let length = known.len().min(out.len());
+                out[..length].copy_from_slice(&known[..length]);
+                length
+            }
+            None => self.file.read_at(out, self.at).map_err(drop)?,
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+
+    fn read_exact(&mut self, mut out: &mut [u8]) -> Result<(), ()> {
+        while !out.is_empty() {
+            let read = self.read(out)?;
+            if read == 0 {
+                return Err(());
+            }
+            out = &mut out[read..];
+        }
+        Ok(())
+    }
 }
 
 fn check_machine(ident: &[u8]) -> Result<(), PluginFileError> {
@@ -92,13 +150,15 @@ fn note_text<'a, R: ReadRef<'a>>(file: R) -> Result<Option<Vec<u8>>, PluginFileE
             return Err(cut_short());
         }
     }
-    for segment in segments {
+    // What is read stays in memory: a file could name all of itself in each of its segments.
+    let noted = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_NOTE);
+    for segment in noted.take(MAX_NOTE_SEGMENTS) {
+        if segment.p_filesz(endian) > MAX_NOTE as u64 {
+            return Err(PluginFileError::BadNote("it is too long".to_owned()));
+        }
         let Some(mut notes) = segment.notes(endian, file).map_err(damaged)? else { continue };
         while let Some(note) = notes.next().map_err(damaged)? {
             if note.name() == NOTE_NAME && note.n_type(endian).0 == NOTE_TYPE {
-                if note.desc().len() > MAX_NOTE {
-                    return Err(PluginFileError::BadNote("it is too long".to_owned()));
-                }
                 return Ok(Some(note.desc().to_vec()));
             }
         }

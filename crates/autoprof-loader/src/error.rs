@@ -54,6 +54,18 @@ pub enum PluginFileError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Not what it was when the contents of plugins were written down.
+    #[error("changed since `autoprof plugin lock` wrote {lock}; if that is as it should be, run it again")]
+    ChangedSinceLock {
+        /// The file that lists what may be loaded.
+        lock: Utf8PathBuf,
+    },
+    /// Not among the plugins whose contents were written down.
+    #[error("not in {lock}; if you trust it, run `autoprof plugin lock` again")]
+    NotInLock {
+        /// The file that lists what may be loaded.
+        lock: Utf8PathBuf,
+    },
     /// Which of the two is meant cannot be known.
     #[error("plugin {name} is in this directory twice: the other file is {other}")]
     SameName {
@@ -85,6 +97,64 @@ pub enum PluginFileError {
     /// Another plugin has the name.
     #[error("it cannot be used beside the others: {0}")]
     Taken(#[from] AlreadyRegistered),
+}
+
+/// Why a file that lists what may be loaded cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// It is not there, or not to be read.
+    #[error("cannot read {path}, which says what plugins may be loaded: {source}")]
+    Read {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error("{path} says what plugins may be loaded, but {place} {reason}; change its owner or mode")]
+    Untrusted {
+        /// The file.
+        path: Utf8PathBuf,
+        /// It, or what is on the way to it.
+        place: Utf8PathBuf,
+        /// What is wrong with that.
+        reason: String,
+    },
+    /// It says something else than what it should.
+    #[error("{path} does not list plugins: {reason}; `autoprof plugin lock` writes it anew")]
+    Damaged {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another autoprof wrote it.
+    #[error("{path} has version {found}, this autoprof reads version {wanted}; `autoprof plugin lock` writes it anew")]
+    OtherVersion {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The file's.
+        found: u64,
+        /// This program's.
+        wanted: u64,
+    },
+    /// It cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A plugin cannot be listed.
+    #[error("plugin {path}: {source}")]
+    Plugin {
+        /// The plugin's file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: PluginFileError,
+    },
 }
 
 /// Why what is wanted cannot be had.

@@ -1,8 +1,9 @@
 //! Finds, checks and loads autoprof's plugins.
 //!
 //! A scan reads the note of each file and runs nothing; what is needed is loaded later and gives core's traits. One bad
-//! file never stops the others, and each is refused by one line that says why. A plugin is code in this process all
-//! the same: the checks are against accidents and against other users, not against the plugin itself.
+//! file never stops the others, and each is refused by one line that says why. A file is opened once for its load: what
+//! is checked, hashed and read there is what is loaded. A plugin is code in this process all the same: the checks are
+//! against accidents and against other users, not against the plugin itself.
 //!
 //! ```no_run
 //! use autoprof_core::Registry;
@@ -19,17 +20,22 @@
 
 mod elf;
 mod error;
+mod file;
 mod load;
+mod lock;
 mod plugins;
+mod policy;
 mod scan;
 mod search;
 mod trust;
 
 pub use autoprof_abi::note::PluginNote;
 pub use elf::read_note;
-pub use error::{LoadError, PluginFileError};
+pub use error::{LoadError, LockError, PluginFileError};
 pub use load::{load_into, shutdown};
+pub use lock::{Lock, LockChange, LockedPlugin, PLUGINS_LOCK_VARIABLE};
 pub use plugins::Plugins;
+pub use policy::Policy;
 pub use scan::{Candidate, Rejected, Scan, scan};
 pub use search::{PLUGIN_DIR_VARIABLE, search_path};
 pub use trust::Trust;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     error::Error as _,
+    fs::File,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -15,14 +16,37 @@ use autoprof_abi::{
     note::PluginNote,
 };
 use autoprof_core::{Registry, error::TransportError};
-use camino::Utf8Path;
+use blake3::Hash;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tracing::{Level, level_filters::LevelFilter};
 
-use crate::{Candidate, PluginFileError, elf::read_note};
+use crate::{
+    Candidate, PluginFileError, elf,
+    file::{Identity, descriptor_path, digest},
+};
 
 /// `RTLD_NODELETE` of glibc and musl; libloading has no name for it.
 const RTLD_NODELETE: i32 = 0x1000;
+
+/// A library of this process. It stays, and so does the descriptor: the system knows the library by the descriptor's
+/// name, and would give it out again for whatever else is opened under that name.
+struct Opened {
+    content: Content,
+    library: Library,
+    file: File,
+}
+
+/// What a library was loaded from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// A file, which the system maps.
+    File(Identity),
+    /// A copy of what had this digest.
+    Copy(Hash),
+}
+
+/// Libraries of this process: each content is loaded once.
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
 
 /// Plugins that were loaded, to be shut down.
 static LOADED: Mutex<Vec<PluginRoot_Ref>> = Mutex::new(Vec::new());
@@ -35,11 +59,7 @@ static LOADED: Mutex<Vec<PluginRoot_Ref>> = Mutex::new(Vec::new());
 /// # Errors
 /// When it cannot be loaded, its start fails, or a name in it is taken.
 pub fn load_into(candidate: &Candidate, registry: &mut Registry) -> Result<(), PluginFileError> {
-    // It may be half replaced by now, which would end this process.
-    if read_note(&candidate.path)? != candidate.note {
-        return Err(PluginFileError::Changed);
-    }
-    let root = open(&candidate.path, &candidate.note.name)?;
+    let root = open(candidate)?;
     let host = host_to_ffi(Box::new(Log { plugin: candidate.note.name.clone() }), registry.prompter());
     let started: Result<FfiRegistry, _> = root.init()(host).into_result();
     let start = |e: String| PluginFileError::Start(e);
@@ -54,21 +74,62 @@ pub fn load_into(candidate: &Candidate, registry: &mut Registry) -> Result<(), P
     Ok(provided.add_to(registry)?)
 }
 
-fn open(path: &Utf8Path, name: &str) -> Result<PluginRoot_Ref, PluginFileError> {
+fn open(candidate: &Candidate) -> Result<PluginRoot_Ref, PluginFileError> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = library(candidate, &mut opened)?;
+    let symbol = format!("{SYMBOL_PREFIX}{}", candidate.note.name);
+    // SAFETY: `export_plugin!` exports a header under this name, which begins with what `header::open` checks.
+    let header = unsafe { opened[at].library.get::<HeaderRef>(symbol.as_bytes()) }.map(|symbol| *symbol);
+    let header = header.map_err(|e| dlopen_error(&e, &opened[at].file, candidate))?;
+    drop(opened);
+    header::open(header).map_err(|e| {
+        tracing::debug!(path = %candidate.path, "{}", e.full);
+        PluginFileError::Interface { summary: e.summary, full: e.full }
+    })
+}
+
+/// The candidate's library: where it is among those that are open.
+fn library(candidate: &Candidate, opened: &mut Vec<Opened>) -> Result<usize, PluginFileError> {
+    let file = candidate.open()?;
+    let content = match candidate.looked_at.digest {
+        Some(digest) => Content::Copy(digest),
+        None => Content::File(file.identity),
+    };
+    if let Some(at) = opened.iter().position(|other| other.content == content) {
+        return Ok(at);
+    }
+    let file = match content {
+        Content::File(identity) => {
+            // The system would give back what it has mapped of this file, which was written to since.
+            if opened.iter().any(|o| matches!(o.content, Content::File(other) if other.is_same_file(&identity))) {
+                return Err(PluginFileError::Changed);
+            }
+            file.into_file()
+        }
+        Content::Copy(wanted) => {
+            let copy = file.sealed_copy(&candidate.note.name)?;
+            if digest(&copy)? != wanted {
+                return Err(PluginFileError::Changed);
+            }
+            copy
+        }
+    };
+    // Written to in the very instant in which it was looked at, it may seem the same.
+    if elf::note_of(&file)? != candidate.note {
+        return Err(PluginFileError::Changed);
+    }
     // RTLD_NOW: a symbol that is not there is an error here, not a crash at its first use.
     // SAFETY: the file is whole, for this machine and interface, and trusted by whoever scanned for it; its constructors
     // run now, as the caller wants.
-    let library = unsafe { Library::open(Some(path.as_std_path()), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
-    let library = library.map_err(|e| PluginFileError::Dlopen(text(&e)))?;
-    let symbol = format!("{SYMBOL_PREFIX}{name}");
-    // SAFETY: `export_plugin!` exports a header under this name, which begins with what `header::open` checks.
-    let header = unsafe { library.get::<HeaderRef>(symbol.as_bytes()) }.map(|symbol| *symbol);
-    let header = header.map_err(|e| PluginFileError::Dlopen(text(&e)))?;
-    std::mem::forget(library);
-    header::open(header).map_err(|e| {
-        tracing::debug!(%path, "{}", e.full);
-        PluginFileError::Interface { summary: e.summary, full: e.full }
-    })
+    let library = unsafe { Library::open(Some(descriptor_path(&file)), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    let library = library.map_err(|e| dlopen_error(&e, &file, candidate))?;
+    opened.push(Opened { content, library, file });
+    Ok(opened.len() - 1)
+}
+
+/// What `dlerror` said, with the plugin's name for the descriptor's.
+fn dlopen_error(e: &libloading::Error, file: &File, candidate: &Candidate) -> PluginFileError {
+    PluginFileError::Dlopen(text(e).replace(&descriptor_path(file), candidate.path.as_str()))
 }
 
 /// What `dlerror` said, on one line.

@@ -2,7 +2,7 @@
 use autoprof_core::{ProfilerInfo, Registry, registry::NotRegistered, text::nearest};
 use camino::Utf8PathBuf;
 
-use crate::{Candidate, LoadError, PluginFileError, Rejected, Scan, Trust, load_into, scan, search_path};
+use crate::{Candidate, LoadError, PluginFileError, Policy, Rejected, Scan, load_into, scan, search_path};
 
 /// What there is, known from the plugins' notes.
 #[derive(Debug, Default)]
@@ -13,14 +13,14 @@ pub struct Plugins {
 impl Plugins {
     /// Looks in `given` and in the usual directories ([`search_path`]); runs no plugin's code.
     #[must_use]
-    pub fn scan(given: &[Utf8PathBuf], trust: Trust) -> Self {
-        Self { scan: scan(&search_path(given), trust) }
+    pub fn scan(given: &[Utf8PathBuf], policy: impl Into<Policy>) -> Self {
+        Self { scan: scan(&search_path(given), policy) }
     }
 
     /// Looks in these directories alone.
     #[must_use]
-    pub fn scan_only(dirs: &[Utf8PathBuf], trust: Trust) -> Self {
-        Self { scan: scan(dirs, trust) }
+    pub fn scan_only(dirs: &[Utf8PathBuf], policy: impl Into<Policy>) -> Self {
+        Self { scan: scan(dirs, policy) }
     }
 
     /// Every file that can be loaded, shadowed ones too.
@@ -72,7 +72,8 @@ impl Plugins {
         Ok(())
     }
 
-    fn usable(&self) -> impl Iterator<Item = &Candidate> {
+    /// The files that are used: what can be loaded, without what is shadowed.
+    pub fn usable(&self) -> impl Iterator<Item = &Candidate> {
         self.scan.found.iter().filter(|candidate| candidate.shadowed_by.is_none())
     }
 

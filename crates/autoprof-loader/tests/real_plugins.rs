@@ -5,7 +5,7 @@ mod support;
 use std::{fs, sync::Arc, time::Duration};
 
 use autoprof_core::{
-    Args, ClientHandle, Command, Host, Process, Prompter, Registry,
+    Args, ClientHandle, Command, Host, Process, Prompter, Registry, Secret,
     error::{ArgErrorKind, SignalErrorKind, TransportErrorKind},
     protocol::{HostFacts, Tool},
     transport::{ExitStatus, OutputChunk, capture},
@@ -104,7 +104,7 @@ async fn a_dropped_read_loses_nothing_through_the_boundary() {
 async fn one_plugin_uses_anothers_session() {
     let registry = registry(&["transport:local", "signaler:marker"]);
     let session = registry.transport("local").unwrap().connect(&Host::local()).await.unwrap();
-    let client = ClientHandle { directory: "/nonexistent".into(), after: 0 };
+    let client = ClientHandle { directory: "/nonexistent".into(), after: 0, ..ClientHandle::default() };
     let mut channel = registry.signaler("marker").unwrap().attach(session, &client).await.unwrap();
     let error = channel.event().await.unwrap_err();
     assert_eq!(error.kind, SignalErrorKind::Closed);
@@ -114,8 +114,8 @@ async fn one_plugin_uses_anothers_session() {
 struct Says(&'static str);
 
 impl Prompter for Says {
-    fn secret(&self, text: &str) -> Option<String> {
-        (text == "how?").then(|| self.0.to_owned())
+    fn secret(&self, text: &str) -> Option<Secret> {
+        (text == "how?").then(|| self.0.into())
     }
 }
 

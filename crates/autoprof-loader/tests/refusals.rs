@@ -5,7 +5,10 @@ mod support;
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    },
     process,
 };
 
@@ -80,7 +83,7 @@ fn what_is_no_library_is_refused() {
     assert!(process::Command::new("mkfifo").arg(dir.path().join("fifo.so")).status().unwrap().success());
     assert_eq!(dir.refusal(), "not a shared library: it is not a regular file");
     let dir = Dir::new();
-    std::os::unix::fs::symlink("/nonexistent", dir.path().join("link.so")).unwrap();
+    symlink("/nonexistent", dir.path().join("link.so")).unwrap();
     assert_eq!(dir.refusal(), "cannot be read: No such file or directory (os error 2)");
 }
 
@@ -114,7 +117,6 @@ fn what_somebody_else_could_have_written_is_refused() {
     let dir = Dir::new();
     let file = dir.file("x.so", &vmstat());
     let end = "; change its owner or mode, or allow untrusted plugins";
-    let mode = |path: &Utf8Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(&file, 0o646);
     assert_eq!(dir.refusal(), format!("not trusted: {file} can be written by everyone (mode 646){end}"));
     mode(&file, 0o644);
@@ -146,12 +148,193 @@ fn names_are_clear() {
 
     let later = Dir::new();
     later.file("c.so", &vmstat());
-    std::os::unix::fs::symlink(&first, later.path().join("link.so")).unwrap();
+    symlink(&first, later.path().join("link.so")).unwrap();
     let dirs = [dir.path().to_owned(), later.path().to_owned(), "/nonexistent".into()];
     let both = scan(&dirs, Trust::Owned);
     assert_eq!(both.found.len(), 2);
     assert_eq!(both.found[1].shadowed_by.as_ref(), Some(&first));
     assert_eq!(Plugins::scan_only(&dirs, Trust::Owned).profilers().count(), 1);
+}
+
+/// Whether another user's file can be made here, which only root can.
+fn give_away(path: &Utf8Path) -> bool {
+    std::os::unix::fs::lchown(path, Some(12345), None).is_ok()
+}
+
+fn mode(path: &Utf8Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn make_dir(path: Utf8PathBuf) -> Utf8PathBuf {
+    fs::create_dir(&path).unwrap();
+    mode(&path, 0o755);
+    path
+}
+
+/// The one line for the one file in a directory.
+fn refusal_in(dir: &Utf8Path) -> String {
+    let scan = scan(&[dir.to_owned()], Trust::Owned);
+    let [rejected] = scan.rejected.as_slice() else { panic!("{:?}, {:?}", scan.found, scan.rejected) };
+    rejected.error.to_string()
+}
+
+#[test]
+fn a_directory_below_one_that_others_can_write_is_refused_by_every_name() {
+    let dir = Dir::new();
+    let open = make_dir(dir.path().join("open"));
+    let plugins = make_dir(open.join("plugins"));
+    fs::write(plugins.join("x.so"), vmstat()).unwrap();
+    mode(&open, 0o777);
+    let why = format!("not trusted: {open} can be written by everyone (mode 777)");
+    assert!(refusal_in(&plugins).starts_with(&why), "{}", refusal_in(&plugins));
+    let link = dir.path().join("link");
+    symlink("open/../open/plugins", &link).unwrap();
+    assert!(refusal_in(&link).starts_with(&why), "{}", refusal_in(&link));
+    // Sticky: others can add names, but neither take this one away nor give it to something else.
+    mode(&open, 0o1777);
+    for name in [&plugins, &link] {
+        let scan = scan(std::slice::from_ref(name), Trust::Owned);
+        assert_eq!(scan.found[0].path, plugins.join("x.so"));
+    }
+    if give_away(&plugins) {
+        let why = format!("not trusted: {plugins} belongs to uid 12345, who is neither you nor root");
+        assert!(refusal_in(&link).starts_with(&why), "{}", refusal_in(&link));
+    }
+}
+
+#[test]
+fn a_link_that_others_could_point_elsewhere_is_refused() {
+    let dir = Dir::new();
+    let plugins = make_dir(dir.path().join("plugins"));
+    fs::write(plugins.join("x.so"), vmstat()).unwrap();
+    let open = make_dir(dir.path().join("open"));
+    symlink("../plugins", open.join("link")).unwrap();
+    mode(&open, 0o777);
+    let why = format!("not trusted: {open} can be written by everyone (mode 777)");
+    assert!(refusal_in(&open.join("link")).starts_with(&why));
+    mode(&open, 0o1777);
+    assert_eq!(scan(&[open.join("link")], Trust::Owned).found.len(), 1);
+    if give_away(&open.join("link")) {
+        let why = format!("not trusted: {open}/link belongs to uid 12345");
+        assert!(refusal_in(&open.join("link")).starts_with(&why), "{}", refusal_in(&open.join("link")));
+    }
+    let round = dir.path().join("round.so");
+    symlink("round.so", &round).unwrap();
+    assert!(refusal_in(dir.path()).starts_with("cannot be read: Too many levels of symbolic links"));
+}
+
+#[test]
+fn a_name_that_others_could_have_given_to_a_file_is_refused() {
+    let dir = Dir::new();
+    let file = dir.file("x.so", &vmstat());
+    fs::hard_link(&file, dir.path().join("elsewhere")).unwrap();
+    assert_eq!(dir.scan().found.len(), 1);
+    mode(dir.path(), 0o1777);
+    let why = format!("not trusted: {file} has 2 names, and others can put names beside it");
+    assert!(dir.refusal().starts_with(&why), "{}", dir.refusal());
+    fs::remove_file(dir.path().join("elsewhere")).unwrap();
+    assert_eq!(dir.scan().found.len(), 1);
+}
+
+#[test]
+fn what_a_group_or_a_list_of_others_can_write_is_refused() {
+    let dir = Dir::new();
+    let file = dir.file("x.so", &vmstat());
+    mode(&file, 0o664);
+    let metadata = fs::metadata(&file).unwrap();
+    if metadata.gid() == 0 || metadata.gid() == metadata.uid() {
+        assert_eq!(dir.scan().found.len(), 1, "a group of one's own");
+        // For user 12345 read and write, as `setfacl -m u:12345:rw` has it: version 2; then tag, rights and number.
+        let entry = |tag: u16, rights: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let list =
+            [(0x01, 6, u32::MAX), (0x02, 6, 12345), (0x04, 4, u32::MAX), (0x10, 6, u32::MAX), (0x20, 4, u32::MAX)];
+        let list = [vec![2, 0, 0, 0], list.map(|(tag, rights, id)| entry(tag, rights, id)).concat()].concat();
+        let set =
+            rustix::fs::setxattr(file.as_str(), "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty());
+        if set.is_ok() {
+            let why = format!("not trusted: {file} can be written by others through its access list (mode 664)");
+            assert!(dir.refusal().starts_with(&why), "{}", dir.refusal());
+        }
+    }
+    if std::os::unix::fs::chown(&file, None, Some(100)).is_ok() {
+        mode(&file, 0o664);
+        let why = format!("not trusted: {file} can be written by group 100 (mode 664)");
+        assert!(dir.refusal().starts_with(&why), "{}", dir.refusal());
+    }
+}
+
+#[test]
+fn what_took_the_place_of_what_was_checked_is_not_loaded() {
+    let changed = |put: fn(&Utf8Path, &Utf8Path)| {
+        let dir = Dir::new();
+        let plugins = make_dir(dir.path().join("plugins"));
+        let file = plugins.join("x.so");
+        fs::write(&file, vmstat()).unwrap();
+        let found = scan(std::slice::from_ref(&plugins), Trust::Owned).found;
+        put(&plugins, &file);
+        let error = load_into(&found[0], &mut Registry::default()).unwrap_err().to_string();
+        assert_eq!(error, "it changed after it was looked at: try again");
+    };
+    // Another plugin, and the very same content, renamed into its place.
+    changed(|dir, file| {
+        fs::copy(candidate("autoprof-profiler-proc").path, dir.join("new")).unwrap();
+        fs::rename(dir.join("new"), file).unwrap();
+    });
+    changed(|dir, file| {
+        fs::write(dir.join("new"), vmstat()).unwrap();
+        fs::rename(dir.join("new"), file).unwrap();
+    });
+    changed(|dir, file| {
+        fs::write(dir.join("new"), vmstat()).unwrap();
+        fs::remove_file(file).unwrap();
+        symlink("new", file).unwrap();
+    });
+    changed(|dir, _| {
+        fs::rename(dir, dir.with_file_name("old")).unwrap();
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("x.so"), vmstat()).unwrap();
+    });
+    // In place, of the same length and with the same note.
+    changed(|_, file| {
+        let before = fs::metadata(file).unwrap();
+        let seen = |metadata: &fs::Metadata| (metadata.mtime(), metadata.mtime_nsec());
+        let mut content = vmstat();
+        *content.last_mut().unwrap() ^= 1;
+        // The clock of a file system stands still for some milliseconds.
+        while seen(&fs::metadata(file).unwrap()) == seen(&before) {
+            fs::write(file, &content).unwrap();
+        }
+    });
+    // Checked again, not only compared.
+    let dir = Dir::new();
+    let file = dir.file("x.so", &vmstat());
+    let found = dir.scan().found;
+    mode(&file, 0o666);
+    let error = load_into(&found[0], &mut Registry::default()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("not trusted: {file} can be written by everyone (mode 666)")), "{error}");
+}
+
+#[test]
+fn what_failed_at_its_load_does_not_come_back_in_anothers_place() {
+    let dir = Dir::new();
+    dir.file("a.so", &patched("-vmstat\n", "-vmstay\n"));
+    fs::copy(candidate("autoprof-profiler-proc").path, dir.path().join("b.so")).unwrap();
+    let found = dir.scan().found;
+    let mut registry = Registry::default();
+    for _ in 0..2 {
+        let error = load_into(&found[0], &mut registry).unwrap_err().to_string();
+        assert!(error.contains("undefined symbol: autoprof_plugin_root_autoprof-profiler-vmstay"), "{error}");
+    }
+    load_into(&found[1], &mut registry).unwrap();
+    assert_eq!(registry.encoders().map(|(name, _)| name).collect::<Vec<_>>(), ["proc"]);
+    // Loaded once, however often it is asked for.
+    load_into(&found[1], &mut Registry::default()).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let starts =
+        maps.lines().filter(|line| line.ends_with("/b.so") && line.split_whitespace().nth(2) == Some("00000000"));
+    assert_eq!(starts.count(), 1, "{maps}");
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub fn open(raw: &RawResults, file: &str) -> Result<BufReader<File>, ConvertErro
 #[must_use]
 pub fn unix_seconds(unix_ns: i64) -> String {
     let micros = unix_ns.div_euclid(1000);
-    format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000))
+    let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+    format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 /// Seconds as nanoseconds; what is not a sensible number of seconds is 0.
@@ -97,18 +98,33 @@ pub fn number(x: f64) -> String {
 pub struct TimeAxis {
     interval: i64,
     last: i64,
+    /// How far the clock by which the tool prints may be ahead of the axis: nothing, and what the jumps so far add up to.
+    offsets: Vec<i64>,
 }
 
 impl TimeAxis {
     /// The axis of a tool that was begun at `raw.began_unix_ns` with this interval.
     #[must_use]
     pub fn new(raw: &RawResults, interval_seconds: f64) -> Self {
-        Self { interval: nanoseconds(interval_seconds), last: raw.began_unix_ns }
+        let jumps = raw.clock_steps.iter().scan(0_i64, |sum, step| {
+            *sum = sum.saturating_add(step.step_ns);
+            Some(*sum)
+        });
+        let offsets = std::iter::once(0).chain(jumps).collect();
+        Self { interval: nanoseconds(interval_seconds), last: raw.began_unix_ns, offsets }
+    }
+
+    /// Of the instants that could be meant, where somebody set the clock, the one nearest to what is expected.
+    fn nearest(&self, distance: impl Fn(i64) -> i64) -> i64 {
+        self.offsets.iter().copied().min_by_key(|offset| distance(*offset).saturating_abs()).unwrap_or(0)
     }
 
     /// The instant of the next sample, in nanoseconds since 1970, given the whole second that the tool displayed.
     pub fn place(&mut self, displayed: i64) -> i64 {
-        let from = displayed.saturating_mul(SECOND);
+        let printed = displayed.saturating_mul(SECOND);
+        let expected = self.last.saturating_add(self.interval);
+        let ahead = |offset: i64| printed.saturating_sub(offset).saturating_sub(expected);
+        let from = printed.saturating_sub(self.nearest(ahead));
         // Microseconds are what a table shows: the last of them is still within the second.
         let to = from.saturating_add(SECOND - 1000);
         self.last = self.last.saturating_add(self.interval).clamp(from, to);
@@ -120,24 +136,32 @@ impl TimeAxis {
     pub fn place_in_day(&mut self, since_midnight: i64) -> i64 {
         const DAY: i64 = 24 * 3600;
         let expected = self.last.saturating_add(self.interval).div_euclid(SECOND);
-        let ahead = since_midnight.saturating_sub(expected).saturating_add(DAY / 2).rem_euclid(DAY) - DAY / 2;
-        self.place(expected.saturating_add(ahead))
+        let ahead = |offset: i64| {
+            let behind = expected.saturating_add(offset.div_euclid(SECOND));
+            since_midnight.saturating_sub(behind).saturating_add(DAY / 2).rem_euclid(DAY) - DAY / 2
+        };
+        let offset = self.nearest(ahead);
+        self.place(expected.saturating_add(offset.div_euclid(SECOND)).saturating_add(ahead(offset)))
     }
 }
 
 /// Reads text line by line; what has no end of line is not handed out, and no line makes memory grow without bound.
+///
+/// Nor is a line with a NUL byte in it: no tool writes those, but a file system whose machine lost its power leaves them
+/// where the size of a file had reached the disk and its content had not.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: R,
     line: Vec<u8>,
     cut: bool,
+    unwritten: u64,
     too_long: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `reader`.
     pub const fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), cut: false, too_long: 0 }
+        Self { reader, line: Vec::new(), cut: false, unwritten: 0, too_long: 0 }
     }
 
     /// The next whole line without its end; lines longer than [`LONGEST_LINE`] are left out.
@@ -147,16 +171,18 @@ impl<R: BufRead> Lines<R> {
     pub fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         let mut overlong = false;
+        let mut unwritten = false;
         loop {
             let chunk = self.reader.fill_buf()?;
             if chunk.is_empty() {
-                self.cut |= overlong || !self.line.is_empty();
+                self.cut |= overlong || unwritten || !self.line.is_empty();
                 return Ok(None);
             }
             let end = chunk.iter().position(|b| *b == b'\n');
             let part = &chunk[..end.unwrap_or(chunk.len())];
-            overlong |= self.line.len() + part.len() > LONGEST_LINE;
-            if overlong {
+            unwritten |= part.contains(&0);
+            overlong |= !unwritten && self.line.len() + part.len() > LONGEST_LINE;
+            if overlong || unwritten {
                 self.line.clear();
             } else {
                 self.line.extend_from_slice(part);
@@ -166,11 +192,12 @@ impl<R: BufRead> Lines<R> {
             if end.is_none() {
                 continue;
             }
-            if !overlong {
+            if !overlong && !unwritten {
                 return Ok(Some(&self.line));
             }
-            self.too_long += 1;
-            overlong = false;
+            self.too_long += u64::from(!unwritten);
+            self.unwritten += u64::from(unwritten);
+            (overlong, unwritten) = (false, false);
         }
     }
 
@@ -204,11 +231,19 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(bytes))
     }
 
+    /// Whether a line, or bytes that were asked for, have turned out to be missing: the file is torn.
+    #[must_use]
+    pub const fn torn(&self) -> bool {
+        self.cut || self.unwritten > 0
+    }
+
     /// What was left out so far, for the table's warnings.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let cut = self.cut.then(|| "the last line is cut short and was left out".to_owned());
+        let unwritten = (self.unwritten > 0)
+            .then(|| format!("{} lines whose content had not reached the disk were left out", self.unwritten));
         let long = (self.too_long > 0).then(|| format!("{} overlong lines were left out", self.too_long));
-        cut.into_iter().chain(long)
+        cut.into_iter().chain(unwritten).chain(long)
     }
 }
 
@@ -256,7 +291,7 @@ impl TableWriter {
         Ok(Self {
             writer,
             path,
-            table: Table { file: file.to_owned(), rows: 0, warnings: Vec::new() },
+            table: Table { file: file.to_owned(), ..Table::default() },
             columns: columns.len(),
             from: raw.began_unix_ns.saturating_sub(EARLY),
             to: raw.ended_unix_ns.saturating_add(nanoseconds(interval_seconds)),
@@ -307,6 +342,11 @@ impl TableWriter {
         }
     }
 
+    /// Notes that the file was torn, and how many whole samples were saved from it.
+    pub const fn repaired(&mut self, samples: u64) {
+        self.table.repaired = Some(samples);
+    }
+
     /// Rows so far.
     #[must_use]
     pub const fn rows(&self) -> u64 {
@@ -335,6 +375,8 @@ fn write_error(path: &Utf8Path, cause: &(dyn std::error::Error + 'static)) -> Co
 
 #[cfg(test)]
 mod tests {
+    use autoprof_core::ClockStep;
+
     use super::*;
     use autoprof_core::{Args, protocol::HostFacts};
 
@@ -345,6 +387,7 @@ mod tests {
             began_unix_ns,
             ended_unix_ns,
             facts: HostFacts::default(),
+            clock_steps: Vec::new(),
         }
     }
 
@@ -352,7 +395,8 @@ mod tests {
     fn instants_have_six_decimals_and_no_exponent() {
         assert_eq!(unix_seconds(1_795_384_731_475_658_219), "1795384731.475658");
         assert_eq!(unix_seconds(0), "0.000000");
-        assert_eq!(unix_seconds(-1), "-1.999999");
+        assert_eq!(unix_seconds(-1), "-0.000001");
+        assert_eq!(unix_seconds(-1_500_000_000), "-1.500000");
     }
 
     #[test]
@@ -384,6 +428,21 @@ mod tests {
         // Late by a second: the nearest instant within the displayed second, and on from there.
         assert_eq!(axis.place(104), 104_000_000_000);
         assert_eq!(axis.place(105), 105_000_000_000);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_no_row() {
+        const HOUR: i64 = 3600 * SECOND;
+        let step = |at: i64, step_ns| ClockStep { at_unix_ns: at * SECOND, step_ns };
+        let steps = vec![step(102, HOUR), step(104, -2 * HOUR - SECOND / 2)];
+        let raw = RawResults { clock_steps: steps, ..raw(100 * SECOND + 400_000_000, 200 * SECOND) };
+        let mut axis = TimeAxis::new(&raw, 1.0);
+        let printed = [101, 102, 103 + 3600, 104 + 3600, 104 - 3600, 105 - 3600, 107 - 3600];
+        let placed = printed.map(|second| axis.place(second) / (SECOND / 10));
+        assert_eq!(placed, [1014, 1024, 1034, 1044, 1054, 1064, 1075]);
+        let mut axis = TimeAxis::new(&raw, 1.0);
+        let of_day = printed.map(|second: i64| axis.place_in_day(second.rem_euclid(24 * 3600)) / (SECOND / 10));
+        assert_eq!(of_day, placed);
     }
 
     #[test]
@@ -430,6 +489,18 @@ mod tests {
         }
         assert_eq!(seen, ["one", "", "two"]);
         assert_eq!(lines.warnings().count(), 1);
+    }
+
+    #[test]
+    fn what_had_not_reached_the_disk_is_left_out_with_a_warning() {
+        let mut lines = Lines::new(&b"one\ntw\0\0\0\0\0\nthree\nfour\n\0\0\0\0"[..]);
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next_text().unwrap() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["one", "three", "four"]);
+        assert!(lines.torn());
+        assert_eq!(lines.warnings().count(), 2);
     }
 
     #[test]

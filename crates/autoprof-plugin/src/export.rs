@@ -32,7 +32,7 @@ pub fn init<E: fmt::Display>(
 ) -> FfiResult<FfiRegistry> {
     guard::<_, TransportErrorKind>(|| {
         let host = Arc::new(HostFromFfi::new(host));
-        forward::to_host(Arc::clone(&host));
+        forward::to_host(Arc::clone(&host), name);
         report_panics(name);
         let mut registry = Registry::new(Arc::clone(&host) as Arc<dyn Prompter>);
         register(&mut registry).map_err(|e| TransportError::new(TransportErrorKind::Config, e.to_string()))?;

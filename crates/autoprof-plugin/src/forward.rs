@@ -1,4 +1,7 @@
 //! What a plugin logs goes to the host: this library has its own copies of `tracing` and `log`, which nobody else reads.
+//!
+//! Of the libraries that a plugin is made of, the most verbose level stays here: they print what they send and receive
+//! there, and russh 0.62 does so with the packet that has a password in it.
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
@@ -11,8 +14,8 @@ use tracing::{
     span,
 };
 
-/// Sends this library's events and records to the host.
-pub(crate) fn to_host(host: Arc<HostFromFfi>) {
+/// Sends the events and records of plugin `name` and its libraries to the host.
+pub(crate) fn to_host(host: Arc<HostFromFfi>, name: &str) {
     let level = match host.max_level() {
         0 => log::LevelFilter::Off,
         1 => log::LevelFilter::Error,
@@ -21,24 +24,40 @@ pub(crate) fn to_host(host: Arc<HostFromFfi>) {
         4 => log::LevelFilter::Debug,
         _ => log::LevelFilter::Trace,
     };
+    let wanted = Wanted { host, own: name.replace('-', "_") };
     // Both fail only when they were set before, by the plugin itself: then it knows better.
-    if log::set_boxed_logger(Box::new(FromLog(Arc::clone(&host)))).is_ok() {
+    if log::set_boxed_logger(Box::new(FromLog(wanted.clone()))).is_ok() {
         log::set_max_level(level);
     }
-    let _ = tracing::subscriber::set_global_default(FromTracing(host));
+    let _ = tracing::subscriber::set_global_default(FromTracing(wanted));
 }
 
-struct FromLog(Arc<HostFromFfi>);
+/// What is passed on.
+#[derive(Clone)]
+struct Wanted {
+    host: Arc<HostFromFfi>,
+    /// The plugin's crate, as its targets begin.
+    own: String,
+}
+
+impl Wanted {
+    fn takes(&self, level: u8, target: &str) -> bool {
+        let is_own = || target.strip_prefix(&self.own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        level <= self.host.max_level() && (level < number(Level::TRACE) || is_own())
+    }
+}
+
+struct FromLog(Wanted);
 
 impl log::Log for FromLog {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() as usize <= usize::from(self.0.max_level())
+        self.0.takes(metadata.level() as u8, metadata.target())
     }
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
             let message = record.args().to_string();
-            self.0.log(LogRecord {
+            self.0.host.log(LogRecord {
                 level: record.level() as u8,
                 target: record.target(),
                 message: &message,
@@ -51,12 +70,12 @@ impl log::Log for FromLog {
     fn flush(&self) {}
 }
 
-struct FromTracing(Arc<HostFromFfi>);
+struct FromTracing(Wanted);
 
 /// Events only; spans are the host's, which is in one of its own when it polls a plugin's future.
 impl Subscriber for FromTracing {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && number(*metadata.level()) <= self.0.max_level()
+        metadata.is_event() && self.0.takes(number(*metadata.level()), metadata.target())
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -64,7 +83,7 @@ impl Subscriber for FromTracing {
         event.record(&mut text);
         let message = format!("{}{}", text.message, text.fields);
         let metadata = event.metadata();
-        self.0.log(LogRecord {
+        self.0.host.log(LogRecord {
             level: number(*metadata.level()),
             target: metadata.target(),
             message: &message,

@@ -37,12 +37,15 @@ pub mod prelude {
     pub use async_trait::async_trait;
     pub use autoprof_core::{
         ArgEncoder, Args, Channel, ClientHandle, Command, Host, Param, ParamType, Process, ProcessInput, ProcessOutput,
-        ProfilerInfo, Prompter, RawResults, Registry, Session, Signal, Signaler, Table, Transport, Value,
+        ProfilerInfo, Prompter, RawResults, Registry, Secret, Session, Signal, Signaler, Table, Transport, Value,
         error::{
             ArgError, ArgErrorKind, ConvertError, ConvertErrorKind, SignalError, SignalErrorKind, TransportError,
             TransportErrorKind,
         },
-        protocol::{Arm, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, Start, Stop, StopSignal},
+        protocol::{
+            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, Setting, Start, Stop,
+            StopSignal, as_root,
+        },
         registry::AlreadyRegistered,
         transport::{ExitStatus, OutputChunk},
     };

@@ -1,23 +1,27 @@
 //! The stream in which a host's results come back.
 //!
 //! ```text
-//! "APARCHV1"
-//! entry*   = 'F' <u32 header length> <header JSON> <content> <32 bytes BLAKE3 of the content>
+//! "APARCHV2"
+//! entry*   = 'F' <u32 header length> <header JSON> <content> <32 bytes BLAKE3>
 //! end      = 'E' <u32 header length> <header JSON>
 //! ```
+//! Who asks for an archive says what it has already ([`Have`]); of such a file only the rest is sent, and the header
+//! says from where. The digest is of the whole file when what was there before was compared ([`Proof::Whole`]), and of
+//! what is sent when it was taken on trust for the time being ([`Proof::Rest`]).
+//!
 //! Integers are little-endian. An entry's header gives path and size, the end's header gives totals, so a
 //! stream that was cut anywhere is known to be cut. The [`Decoder`] is fed with chunks as they arrive and
 //! keeps none of them; it trusts nothing it reads: a path that could leave the directory it is unpacked into,
 //! a second entry of the same name, more bytes than announced or a wrong digest end it with an error.
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
 };
 
 use serde::{Deserialize, Serialize};
 
 /// First bytes of every archive; the last one is the version.
-pub const MAGIC: &[u8; 8] = b"APARCHV1";
+pub const MAGIC: &[u8; 8] = b"APARCHV2";
 /// Longest header that is read.
 pub const MAX_HEADER: usize = 16 * 1024;
 /// Most that a host may print before the archive begins.
@@ -32,8 +36,48 @@ const END: u8 = b'E';
 pub struct FileHeader {
     /// Path below the archive's root, with `/` between components.
     pub path: String,
-    /// Bytes of content that follow.
+    /// The file's size in bytes.
     pub size: u64,
+    /// How much of it is left out, since the receiver has it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub from: u64,
+    /// What the digest behind the content is of.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub proof: Proof,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_whole(proof: &Proof) -> bool {
+    *proof == Proof::Whole
+}
+
+/// What the digest of an entry is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// The whole file, what the receiver had before included.
+    #[default]
+    Whole,
+    /// What follows the header alone.
+    Rest,
+}
+
+/// What a receiver has already of one file: a line of JSON on the packer's standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    /// The file's path in the archive.
+    pub path: String,
+    /// How many bytes of its beginning.
+    pub bytes: u64,
+    /// Their BLAKE3 digest in hexadecimal, to be compared with what the host has; none: taken on trust, as long as
+    /// the file has not become shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 /// What an archive ends with.
@@ -41,7 +85,7 @@ pub struct FileHeader {
 pub struct Totals {
     /// Entries before this one.
     pub files: u64,
-    /// Bytes of content in them.
+    /// Bytes of content in them, as far as it was sent.
     pub bytes: u64,
 }
 
@@ -72,6 +116,9 @@ pub enum ArchiveError {
         /// The limit.
         limit: u64,
     },
+    /// A frame out of which something else comes than what is announced.
+    #[error("a compressed block is damaged: {0}")]
+    Frame(String),
     /// The content is not what was packed.
     #[error("wrong digest for {0:?}: damaged on the way")]
     Digest(String),
@@ -82,6 +129,16 @@ pub enum ArchiveError {
         announced: Totals,
         /// What was there.
         received: Totals,
+    },
+    /// An entry goes on from where the receiver is not.
+    #[error("{path:?} goes on from byte {from}, {have} are here")]
+    Resume {
+        /// The file.
+        path: String,
+        /// Where the entry begins.
+        from: u64,
+        /// How much is here.
+        have: u64,
     },
     /// Something follows the end.
     #[error("{0} bytes after the end record")]
@@ -131,12 +188,23 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// When reading or writing fails, or the content is shorter than `size`; the archive is then useless.
     pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<()> {
-        check_path(path).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        self.record(FILE, &FileHeader { path: path.to_owned(), size })?;
-        let mut hasher = blake3::Hasher::new();
-        let mut content = content.take(size);
-        let mut buffer = vec![0; 128 * 1024];
-        let mut left = size;
+        let header = FileHeader { path: path.to_owned(), size, from: 0, proof: Proof::Whole };
+        self.rest(&header, blake3::Hasher::new(), content)
+    }
+
+    /// Adds what a receiver lacks of a file: `content` is at `header.from`, `hasher` has taken what is before, unless
+    /// the proof is of the rest alone.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn rest(&mut self, header: &FileHeader, mut hasher: blake3::Hasher, content: impl Read) -> io::Result<()> {
+        check_path(&header.path).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        self.record(FILE, header)?;
+        let path = &header.path;
+        let sent = header.size.saturating_sub(header.from);
+        let mut content = content.take(sent);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut left = sent;
         while left > 0 {
             let n = content.read(&mut buffer)?;
             if n == 0 {
@@ -148,7 +216,7 @@ impl<W: Write> Encoder<W> {
         }
         self.out.write_all(hasher.finalize().as_bytes())?;
         self.totals.files += 1;
-        self.totals.bytes += size;
+        self.totals.bytes += sent;
         Ok(())
     }
 
@@ -192,6 +260,8 @@ pub struct DecodeLimits {
     pub files: u64,
     /// Bytes of content over all entries.
     pub bytes: u64,
+    /// Bytes of all paths together: names are kept to refuse a second one.
+    pub path_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -211,14 +281,24 @@ pub struct Decoder {
     pending: Vec<u8>,
     seen: BTreeSet<String>,
     received: Totals,
+    path_bytes: u64,
     limits: DecodeLimits,
+    /// What is here already of files, hashed.
+    have: BTreeMap<String, (u64, blake3::Hasher)>,
 }
 
 impl Decoder {
     /// A decoder at the beginning of an archive.
     #[must_use]
     pub fn new(limits: DecodeLimits) -> Self {
-        Self { state: State::Magic, pending: Vec::new(), seen: BTreeSet::new(), received: Totals::default(), limits }
+        Self::resuming(limits, BTreeMap::new())
+    }
+
+    /// A decoder of an archive that leaves out what is here: for each path so many bytes, which the hasher has taken.
+    #[must_use]
+    pub fn resuming(limits: DecodeLimits, have: BTreeMap<String, (u64, blake3::Hasher)>) -> Self {
+        let (state, received) = (State::Magic, Totals::default());
+        Self { state, pending: Vec::new(), seen: BTreeSet::new(), received, path_bytes: 0, limits, have }
     }
 
     /// Takes one chunk and hands each thing found in it to `sink`.
@@ -234,7 +314,7 @@ impl Decoder {
         loop {
             match &mut self.state {
                 State::Magic => {
-                    if !take_preamble(&mut self.pending, &mut chunk)? {
+                    if !take_preamble(&mut self.pending, &mut chunk, MAGIC)? {
                         return Ok(());
                     }
                     self.state = State::Record;
@@ -296,11 +376,14 @@ impl Decoder {
             FILE => {
                 let header: FileHeader = parse(header)?;
                 check_path(&header.path)?;
-                self.check_limits(header.size)?;
+                let hasher = self.resume(&header)?;
+                let sent = header.size.checked_sub(header.from);
+                let sent = sent.ok_or_else(|| ArchiveError::Header("it goes on behind its own end".to_owned()))?;
+                self.check_limits(sent, header.path.len())?;
                 if !self.seen.insert(header.path.clone()) {
                     return Err(ArchiveError::Duplicate(header.path).into());
                 }
-                self.state = State::Content { path: header.path.clone(), left: header.size, hasher: Box::default() };
+                self.state = State::Content { path: header.path.clone(), left: sent, hasher: Box::new(hasher) };
                 sink(Item::Begin(header))
             }
             END => {
@@ -315,7 +398,28 @@ impl Decoder {
         }
     }
 
-    fn check_limits(&self, size: u64) -> Result<(), ArchiveError> {
+    /// The hasher for what follows a header.
+    fn resume(&mut self, header: &FileHeader) -> Result<blake3::Hasher, ArchiveError> {
+        if header.from == 0 {
+            return Ok(blake3::Hasher::new());
+        }
+        match self.have.remove(&header.path) {
+            Some((bytes, hasher)) if bytes == header.from => Ok(match header.proof {
+                Proof::Whole => hasher,
+                Proof::Rest => blake3::Hasher::new(),
+            }),
+            other => {
+                let have = other.map_or(0, |(bytes, _)| bytes);
+                Err(ArchiveError::Resume { path: header.path.clone(), from: header.from, have })
+            }
+        }
+    }
+
+    fn check_limits(&mut self, size: u64, path: usize) -> Result<(), ArchiveError> {
+        self.path_bytes += path as u64;
+        if self.path_bytes > self.limits.path_bytes {
+            return Err(ArchiveError::TooMuch { what: "bytes of paths", limit: self.limits.path_bytes });
+        }
         if self.received.files >= self.limits.files {
             return Err(ArchiveError::TooMuch { what: "files", limit: self.limits.files });
         }
@@ -327,29 +431,32 @@ impl Decoder {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(header: &[u8]) -> Result<T, ArchiveError> {
-    serde_json::from_slice(header).map_err(|e| ArchiveError::Header(e.to_string()))
+    // What does not fit is quoted in the error, at any length and with whatever is in it.
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    serde_json::from_slice(header)
+        .map_err(|e| ArchiveError::Header(e.to_string().chars().take(200).map(plain).collect()))
 }
 
 /// Takes exactly `n` bytes from what is pending and the chunk; none while there are fewer.
-fn take(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) -> Option<Vec<u8>> {
+pub(crate) fn take(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) -> Option<Vec<u8>> {
     fill(pending, chunk, n);
     (pending.len() == n).then(|| std::mem::take(pending))
 }
 
 /// Takes everything up to and with the magic; false while it has not come. Some hosts print a banner before whatever
 /// a command prints: it is passed over, up to a limit.
-fn take_preamble(pending: &mut Vec<u8>, chunk: &mut &[u8]) -> Result<bool, ArchiveError> {
+pub(crate) fn take_preamble(pending: &mut Vec<u8>, chunk: &mut &[u8], magic: &[u8; 8]) -> Result<bool, ArchiveError> {
     // The magic may lie across two chunks.
-    let from = pending.len().saturating_sub(MAGIC.len() - 1);
-    let room = (MAX_PREAMBLE + MAGIC.len()).saturating_sub(pending.len()).min(chunk.len());
+    let from = pending.len().saturating_sub(magic.len() - 1);
+    let room = (MAX_PREAMBLE + magic.len()).saturating_sub(pending.len()).min(chunk.len());
     pending.extend_from_slice(&chunk[..room]);
-    if let Some(at) = pending[from..].windows(MAGIC.len()).position(|w| w == MAGIC) {
-        let after = pending.len() - (from + at + MAGIC.len());
+    if let Some(at) = pending[from..].windows(magic.len()).position(|w| w == magic) {
+        let after = pending.len() - (from + at + magic.len());
         *chunk = &chunk[room - after..];
         pending.clear();
         return Ok(true);
     }
-    if pending.len() >= MAX_PREAMBLE {
+    if pending.len() >= MAX_PREAMBLE + magic.len() {
         let beginning: Vec<u8> = pending.iter().copied().take(40).collect();
         return Err(ArchiveError::Magic(String::from_utf8_lossy(&beginning).into_owned()));
     }
@@ -357,7 +464,7 @@ fn take_preamble(pending: &mut Vec<u8>, chunk: &mut &[u8]) -> Result<bool, Archi
     Ok(false)
 }
 
-fn fill(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) {
+pub(crate) fn fill(pending: &mut Vec<u8>, chunk: &mut &[u8], n: usize) {
     let missing = n.saturating_sub(pending.len()).min(chunk.len());
     pending.extend_from_slice(&chunk[..missing]);
     *chunk = &chunk[missing..];
@@ -380,7 +487,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: DecodeLimits = DecodeLimits { files: 100, bytes: 1 << 20 };
+    const LIMITS: DecodeLimits = DecodeLimits { files: 100, bytes: 1 << 20, path_bytes: 10_000 };
 
     fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new()).unwrap();
@@ -410,7 +517,8 @@ mod tests {
 
     fn entry(path: &str, size: u64, content: &[u8]) -> Vec<u8> {
         let mut encoder = Encoder { out: MAGIC.to_vec(), totals: Totals::default() };
-        encoder.record(FILE, &FileHeader { path: path.into(), size }).unwrap();
+        let header = FileHeader { path: path.into(), size, from: 0, proof: Proof::Whole };
+        encoder.record(FILE, &header).unwrap();
         encoder.out.extend_from_slice(content);
         encoder.out
     }
@@ -455,7 +563,13 @@ mod tests {
         for chunk in [1, 3, 7, 1000] {
             assert_eq!(unpack(&with_banner, chunk), Ok(files.clone()));
         }
-        assert!(matches!(unpack(&vec![b'x'; MAX_PREAMBLE + 1], 999), Err(ArchiveError::Magic(_))));
+        // The longest one, and one that is longer, in whatever chunks.
+        for chunk in [1, 999, 100_000] {
+            let longest = [vec![b'x'; MAX_PREAMBLE], pack(&files)].concat();
+            assert_eq!(unpack(&longest, chunk), Ok(files.clone()));
+            let longer = [b"x", longest.as_slice()].concat();
+            assert!(matches!(unpack(&longer, chunk), Err(ArchiveError::Magic(_))));
+        }
     }
 
     #[test]
@@ -480,7 +594,48 @@ mod tests {
         .prop_map(|m| m.into_iter().collect())
     }
 
+    /// Packs `content` for somebody who has its first `have` bytes, and unpacks it for somebody who has `here`.
+    fn go_on(content: &[u8], have: usize, proof: Proof, here: &[u8]) -> Result<(Vec<u8>, String), ArchiveError> {
+        let hashed = |bytes: &[u8]| blake3::Hasher::new().update(bytes).clone();
+        let header = FileHeader { path: "a".into(), size: content.len() as u64, from: have as u64, proof };
+        let before = if proof == Proof::Whole { hashed(&content[..have]) } else { blake3::Hasher::new() };
+        let mut encoder = Encoder::new(Vec::new()).unwrap();
+        encoder.rest(&header, before, &content[have..]).unwrap();
+        let totals = encoder.totals;
+        encoder.record(END, &totals).unwrap();
+        let known = BTreeMap::from([("a".to_owned(), (here.len() as u64, hashed(here)))]);
+        let mut decoder = Decoder::resuming(LIMITS, known);
+        let (mut got, mut digest) = (here.to_vec(), String::new());
+        decoder.push(&encoder.out, |item| -> Result<(), ArchiveError> {
+            match item {
+                Item::Content(content) => got.extend_from_slice(content),
+                Item::Verified(verified) => digest = verified,
+                Item::Begin(_) | Item::End(_) => {}
+            }
+            Ok(())
+        })?;
+        decoder.finish().map(|_| (got, digest))
+    }
+
+    #[test]
+    fn an_entry_that_goes_on_from_elsewhere_is_refused() {
+        let refused = go_on(b"hello", 3, Proof::Whole, b"he");
+        assert_eq!(refused, Err(ArchiveError::Resume { path: "a".into(), from: 3, have: 2 }));
+        assert_eq!(go_on(b"hello", 3, Proof::Whole, b"hex"), Err(ArchiveError::Digest("a".into())));
+    }
+
     proptest! {
+        #[test]
+        fn what_goes_on_from_anywhere_becomes_the_whole_with_its_digest(
+            content in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>(),
+        ) {
+            let have = at.index(content.len() + 1);
+            let (got, digest) = go_on(&content, have, Proof::Whole, &content[..have]).unwrap();
+            prop_assert_eq!(&got, &content);
+            prop_assert_eq!(digest, blake3::hash(&content).to_hex().to_string());
+            prop_assert_eq!(go_on(&content, have, Proof::Rest, &content[..have]).unwrap().0, content);
+        }
+
         #[test]
         fn what_is_packed_is_unpacked_whatever_the_chunks(files in some_files(), chunk in 1usize..64) {
             prop_assert_eq!(unpack(&pack(&files), chunk).unwrap(), files);

@@ -4,7 +4,7 @@
 //! without gaps: a controller that comes back reads on from the last number it has.
 use serde::{Deserialize, Serialize};
 
-use crate::Stamp;
+use crate::{Marker, Stamp};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,18 @@ pub enum EventKind {
         pid: u32,
         /// The host's boot id: a different one later means that the host rebooted.
         boot_id: String,
+        /// Which part of the data it makes.
+        #[serde(default = "first_segment")]
+        segment: u32,
+    },
+    /// The client has been told to do something at an instant, and will.
+    Scheduled {
+        /// What.
+        marker: Marker,
+        /// When, by the host's clocks.
+        planned: Stamp,
+        /// How long ago that was when it heard of it, in nanoseconds; 0: in time.
+        late_ns: u64,
     },
     /// One profiler is collecting.
     Began {
@@ -49,6 +61,11 @@ pub enum EventKind {
     },
     /// One profiler has ended, at the stop or before it.
     Ended(Ended),
+    /// What the client itself has cost the host until now, without its tools.
+    Cost {
+        /// Its user and system time, in microseconds.
+        cpu_us: u64,
+    },
     /// Every tool is gone and every file is closed.
     Stopped,
     /// One profiler's report step failed; its raw data stands.
@@ -65,16 +82,45 @@ pub enum EventKind {
         /// Which limit: `lease` or `max_duration`.
         limit: String,
     },
+    /// A setting of the host was changed for a profiler, or restored.
+    SettingChanged {
+        /// Its file.
+        path: String,
+        /// The value before.
+        from: String,
+        /// The value since.
+        to: String,
+    },
+    /// Somebody set the host's clock.
+    ClockSet {
+        /// How far wall time jumped, in nanoseconds; negative: backwards.
+        step_ns: i64,
+    },
+    /// A named instant was put on the host's timeline.
+    Marked {
+        /// Its name.
+        name: String,
+        /// Whether it is in the kernel's trace too (`trace_marker`).
+        traced: bool,
+    },
     /// The client cannot go on at all.
     Failed {
         /// What happened.
         reason: String,
     },
-    /// An answer to a question for a sign of life; not kept in the file.
+    /// An answer to a question for a sign of life, stamped when the question came; not kept in the file.
     Beat {
+        /// The question's number.
+        question: u64,
         /// Bytes of results on the host's disk.
         bytes: u64,
+        /// How long it took to find the answer, in nanoseconds.
+        took_ns: u64,
     },
+}
+
+const fn first_segment() -> u32 {
+    1
 }
 
 /// How one profiler ended.

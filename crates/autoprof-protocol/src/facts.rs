@@ -30,16 +30,23 @@ pub struct HostFacts {
     pub memory_kib: u64,
     /// Effective user id of the client.
     pub uid: u32,
+    /// The name of that user, where the host's own `/etc/passwd` has it; else empty.
+    pub user: String,
+    /// Whether commands may run as root through sudo: not found on the host, but what the user of the controller says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sudo: bool,
     /// Free space for results, in bytes.
     pub free_bytes: u64,
     /// The client's clocks when it looked.
     pub clock: Option<Stamp>,
     /// `kernel.perf_event_paranoid`; none when the kernel has no perf events.
     pub perf_event_paranoid: Option<i64>,
-    /// Whether the CPU's cycle counter can be opened system-wide by this user.
+    /// Whether the CPU's cycle counter can be opened system-wide by this user, or by root where this user may not.
     pub hardware_counters: bool,
     /// Whether the kernel's CPU clock can be sampled system-wide by this user.
     pub system_wide: bool,
+    /// Whether the kernel shows this user the addresses of its functions.
+    pub kernel_symbols: bool,
     /// Whether pressure stall information is there.
     pub pressure: bool,
     /// The programs that were looked for and are there.
@@ -54,6 +61,9 @@ pub struct Tool {
     pub path: String,
     /// The first line with a digit of what it says about its version; empty when it was not asked.
     pub version: String,
+    /// Whether its file gives it rights that its user does not have (capabilities(7)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capabilities: bool,
 }
 
 impl Tool {
@@ -106,7 +116,7 @@ mod tests {
     use super::*;
 
     fn tool(version: &str) -> Tool {
-        Tool { path: String::new(), version: version.into() }
+        Tool { version: version.into(), ..Tool::default() }
     }
 
     #[test]

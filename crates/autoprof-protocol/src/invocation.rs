@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Invocation {
+    /// Settings of the kernel that are changed while the profiler runs, and restored afterwards; by default none is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
     /// Commands that are run to their end, in order, before the client says that it is ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
@@ -33,6 +36,63 @@ pub struct Invocation {
     pub poll: Option<Poll>,
     /// Whether the profiler is started again, as a new segment, after the host rebooted during the run.
     pub restart_after_reboot: bool,
+    /// What the host keeps from the profiler, for people, a line each: its data stands, and has less in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What stands before a command that runs as root: sudo(8), which fails rather than asks for a password.
+const SUDO: [&str; 3] = ["sudo", "-n", "--"];
+
+/// A command that runs as root through sudo.
+///
+/// It is run through a script on the host that has just this command in it, which root has put there. The program has to
+/// be an absolute path. Do not pass it a path of a file to open: who may write in the directory could put a link to any
+/// file of the host there. Let it write to standard output instead. Do not let it copy its input to its output either:
+/// both are the user's, and could be any file that the user may open and root alone may write to.
+#[must_use]
+pub fn as_root<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Vec<String> {
+    SUDO.map(Into::into).into_iter().chain(argv.into_iter().map(Into::into)).collect()
+}
+
+/// What a command of [`as_root`] runs; none: it is no such command.
+fn run_as_root(argv: &[String]) -> Option<&[String]> {
+    let (before, command) = argv.split_at_checked(SUDO.len())?;
+    (before == SUDO).then_some(command)
+}
+
+impl Invocation {
+    /// The commands that run as root, without what [`as_root`] puts before them.
+    pub fn root_commands(&self) -> impl Iterator<Item = &[String]> {
+        let starts = self.start.iter().map(|start| &start.argv);
+        let reports = self.report.iter().map(|report| &report.argv);
+        let all = self.prepare.iter().chain(starts).chain(self.poll.iter().map(|poll| &poll.argv)).chain(reports);
+        all.filter_map(|argv| run_as_root(argv))
+    }
+
+    /// The same with other commands instead of those that run as root.
+    #[must_use]
+    pub fn with_root_commands(mut self, other: impl Fn(&[String]) -> Vec<String>) -> Self {
+        let starts = self.start.iter_mut().map(|start| &mut start.argv);
+        let reports = self.report.iter_mut().map(|report| &mut report.argv);
+        let polls = self.poll.iter_mut().map(|poll| &mut poll.argv);
+        for argv in self.prepare.iter_mut().chain(starts).chain(polls).chain(reports) {
+            if let Some(command) = run_as_root(argv) {
+                *argv = as_root(other(command));
+            }
+        }
+        self
+    }
+}
+
+/// A setting of the kernel that a profiler needs to have a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// Its file, below `/proc/sys` or `/sys/kernel/tracing`.
+    pub path: String,
+    /// The value, as the file shows it.
+    pub value: String,
 }
 
 /// The tool that runs from start to stop.
@@ -52,12 +112,19 @@ pub struct Start {
     pub arm: Option<Arm>,
     /// Whether the tool may end by itself before the stop without that being a failure.
     pub may_end: bool,
+    /// The name, as in `/proc/PID/comm`, of a program that the tool runs for as long as it records, and that reads its
+    /// standard input to the end (`perf record -a -- cat`). The tool has begun once that runs. Its input is a pipe of
+    /// the client's, and it is asked to end by closing that, which takes no right to signal it and happens by itself
+    /// when the client dies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
 }
 
 /// A tool that can be running but not recording, and says when it began.
 ///
-/// The client makes both FIFOs before it spawns the tool; at the start it writes `enable` to the one and waits
-/// for `answer` on the other (`perf record -D -1 --control fifo:CONTROL,ACK`).
+/// The client makes both FIFOs before it spawns the tool, and writes `probe` to the one: once there is an `answer` on
+/// the other the tool is ready. At the start it writes `enable`, and waits for the answer to that (`perf record -D -1
+/// --control fifo:CONTROL,ACK`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
@@ -65,10 +132,27 @@ pub struct Arm {
     pub control: String,
     /// The FIFO that the tool writes its answers to.
     pub ack: String,
+    /// A command that changes nothing and is answered; none: the tool is taken to be ready as soon as it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
     /// The command that makes it record.
     pub enable: String,
-    /// What the tool answers once it records.
+    /// What the tool answers to a command that it has done.
     pub answer: String,
+    /// What makes it write out what it holds in memory, again and again, while it records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush: Option<Flush>,
+}
+
+/// A command on an armed tool's control FIFO that has a side effect which is wanted: what the tool holds in memory
+/// goes to its file, and is not lost when it is killed or its host loses power.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flush {
+    /// The command.
+    pub command: String,
+    /// How often, in milliseconds.
+    pub every_ms: u64,
 }
 
 /// How a tool is ended: a signal, then patience, then `SIGTERM`, then `SIGKILL` of its process group.
@@ -172,4 +256,26 @@ pub struct Poll {
     pub argv: Vec<String>,
     /// File that takes standard output and standard error of every run.
     pub output: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_as_root_are_told_from_others() {
+        let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let report = |argv| Report { argv, stdout: None, timeout_ms: 1 };
+        let invocation = Invocation {
+            prepare: vec![argv(&["sudo", "-n"]), argv(&["sudo"])],
+            start: Some(Start { argv: as_root(["/usr/bin/perf", "record"]), ..Start::default() }),
+            report: vec![report(argv(&["perf", "report"])), report(as_root(["/bin/cat", "/proc/kallsyms"]))],
+            ..Invocation::default()
+        };
+        let commands: Vec<_> = invocation.root_commands().collect();
+        assert_eq!(commands, [argv(&["/usr/bin/perf", "record"]), argv(&["/bin/cat", "/proc/kallsyms"])]);
+        let other = invocation.clone().with_root_commands(|_| argv(&["/x"]));
+        assert_eq!(other.start.unwrap().argv, argv(&["sudo", "-n", "--", "/x"]));
+        assert_eq!((&other.prepare, &other.report[0]), (&invocation.prepare, &invocation.report[0]));
+    }
 }

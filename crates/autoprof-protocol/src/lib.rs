@@ -11,28 +11,35 @@
 //! | [`event`] | what the client says that it did |
 //! | [`facts`] | what a host is and can do |
 //! | [`archive`] | the stream in which results come back |
+//! | [`blocks`] | how that goes over the line |
 //! | [`stamp`] | instants on a host |
+//! | [`standing`] | what there is of a client that somebody lost sight of |
 
 pub mod archive;
+pub mod blocks;
 pub mod control;
 pub mod event;
 pub mod facts;
 pub mod invocation;
 pub mod marker;
 pub mod stamp;
+pub mod standing;
 
-pub use control::{ControlFile, Limits, ProfilerEntry};
+pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
 pub use event::{Ended, Event, EventKind, Outcome};
 pub use facts::{HostFacts, Tool, ToolProbe};
-pub use invocation::{Arm, Invocation, Output, OutputFormat, Poll, Report, Samples, Start, Stop, StopSignal};
+pub use invocation::{
+    Arm, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, Setting, Start, Stop, StopSignal, as_root,
+};
 pub use marker::{Marker, MarkerTime};
 pub use stamp::Stamp;
+pub use standing::{Kept, Standing, Swept};
 
 /// Version of everything in this crate that crosses the wire; both sides must have the same.
 ///
 /// The controller always brings its own client, so there is nothing to negotiate: a difference means that
 /// somebody else's client answered, and the run must not go on.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Where a client's results are, below its directory; the path is Autotest's.
 pub const RESULTS_DIR: &str = "results/default/profiler_test/profiling";
@@ -52,3 +59,13 @@ pub const CLIENT_PROGRAM: &str = "autoprof-client";
 pub const DEFAULT_TMPDIR: &str = "/tmp/profilers";
 /// Each client directory begins with this, then random characters.
 pub const CLIENT_DIR_PREFIX: &str = "autoprof-";
+/// The variable that everything a client starts inherits, with the client's directory: what outlives a client that was
+/// killed is found by it.
+pub const CLIENT_VARIABLE: &str = "AUTOPROF_CLIENT_DIR";
+
+/// The name of the directory of a profiler's data in one segment, below the profiler's own; none: the profiler's own
+/// directory is the first segment's.
+#[must_use]
+pub fn segment_dir(segment: u32) -> Option<String> {
+    (segment > 1).then(|| format!("segment-{segment}"))
+}

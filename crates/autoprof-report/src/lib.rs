@@ -4,4 +4,5 @@
 
 pub mod plan;
 pub mod size;
+pub mod sudoers;
 pub mod summary;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use autoprof_core::{
     manifest::{Manifest, ProfilerState},
     protocol::{Invocation, StopSignal},
+    text::one_line,
     transport::Command,
 };
 
@@ -13,7 +14,8 @@ pub fn commands(manifest: &Manifest) -> String {
     let mut out = String::new();
     for (name, host) in &manifest.hosts {
         let facts = host.facts.as_ref();
-        let about = facts.map(|f| format!(" ({}, kernel {}, {} CPUs)", f.arch, f.kernel, f.cpus)).unwrap_or_default();
+        let about = facts.map(|f| format!(" ({}, kernel {}, {} CPUs)", one_line(&f.arch), one_line(&f.kernel), f.cpus));
+        let about = about.unwrap_or_default();
         let _ = writeln!(out, "{name}{about}");
         for error in &host.errors {
             let _ = writeln!(out, "  {}: {}", error.step, error.message);
@@ -53,10 +55,11 @@ pub fn invocation_lines(invocation: &Invocation) -> String {
     if let Some(start) = &invocation.start {
         let env: String = start.env.iter().map(|(k, v)| format!("{k}={v} ")).collect();
         line("start", format!("{env}{}", show(&start.argv, start.stdout.as_ref())));
-        line(
-            "stop",
-            format!("{}, then {} s of patience", signal(invocation.stop.signal), invocation.stop.grace_ms / 1000),
-        );
+        let asked = match &start.workload {
+            Some(workload) => format!("end of the input of {workload}"),
+            None => signal(invocation.stop.signal).to_owned(),
+        };
+        line("stop", format!("{asked}, then {} s of patience", invocation.stop.grace_ms / 1000));
     }
     if let Some(samples) = &invocation.samples {
         line("sample", format!("every {} ms: {} > {}", samples.every_ms, samples.files.join(" "), samples.output));
@@ -64,6 +67,7 @@ pub fn invocation_lines(invocation: &Invocation) -> String {
     if let Some(poll) = &invocation.poll {
         line("poll", format!("every {} ms: {}", poll.every_ms, show(&poll.argv, Some(&poll.output))));
     }
+    invocation.notes.iter().for_each(|note| line("note", note.clone()));
     invocation.report.iter().for_each(|report| line("report", show(&report.argv, report.stdout.as_ref())));
     out
 }

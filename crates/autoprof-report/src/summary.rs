@@ -83,6 +83,9 @@ fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
             let hint = error.hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default();
             note(name.as_str(), format!("{}: {}{hint}", error.step, error.message));
         }
+        if let Some(late_s) = host.late_s {
+            note(name.as_str(), format!("heard of the start {late_s:.3} s after the instant for all hosts"));
+        }
         for (profiler, record) in &host.profilers {
             // What the host as a whole suffered has been said.
             let said = |reason: &String| host.errors.iter().any(|e| reason.contains(&e.message));
@@ -91,6 +94,9 @@ fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
                     record.last_words.as_ref().map(|w| format!("\n  it said: {}", autoprof_core::text::one_line(w)));
                 let words = words.unwrap_or_default();
                 note(name.as_str(), format!("{profiler} {}: {reason}{words}", record.state.word()));
+            }
+            for less in record.invocation.iter().flat_map(|invocation| &invocation.notes) {
+                note(name.as_str(), format!("{profiler}: {less}"));
             }
             for table in &record.tables {
                 for warning in &table.warnings {

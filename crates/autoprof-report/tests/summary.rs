@@ -3,8 +3,8 @@
 use autoprof_core::{
     Args, Host,
     event::{HostEvent, RunEvent, RunEventKind},
-    job::{Require, Timeouts},
-    manifest::{FileRecord, HostError, Manifest, RunSettings},
+    job::Require,
+    manifest::{FileRecord, HostError, Manifest},
     protocol::{
         Ended, Event, EventKind, HostFacts, Invocation, Outcome, Output, OutputFormat, Report, Stamp, Start, Stop,
         StopSignal,
@@ -20,15 +20,6 @@ fn at(kind: RunEventKind) -> RunEvent {
 }
 
 fn created(hosts: &[&str]) -> Manifest {
-    let settings = RunSettings {
-        signaler: "marker".into(),
-        tmpdir: "/tmp/profilers".into(),
-        keep: false,
-        forks: 1,
-        lease_ms: None,
-        max_duration_ms: 1000,
-        timeouts: Timeouts::default(),
-    };
     let created = RunEventKind::Created {
         id: "run".into(),
         autoprof: "0".into(),
@@ -36,7 +27,7 @@ fn created(hosts: &[&str]) -> Manifest {
         require: Require::All,
         test: None,
         hosts: hosts.iter().map(|name| Host::named(name)).collect(),
-        settings,
+        settings: Box::default(),
     };
     Manifest::begin(&at(created)).unwrap()
 }
@@ -83,8 +74,8 @@ fn vmstat() -> Invocation {
 }
 
 fn collected() -> HostEvent {
-    let file = FileRecord { path: "vmstat/vmstat.txt".into(), bytes: 2048, blake3: "00".into() };
-    HostEvent::Collected { files: vec![file], missing: None }
+    let file = FileRecord { path: "vmstat/vmstat.txt".into(), bytes: 2048, blake3: "00".into(), cut: false };
+    HostEvent::Collected { files: vec![file], missing: None, left_out: Vec::new() }
 }
 
 #[test]

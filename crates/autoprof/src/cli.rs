@@ -1,8 +1,12 @@
 //! The command line.
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are help for the terminal, where [user@] is no link")]
-use autoprof_core::{args::ProfilerSpec, duration::Span, job::Require};
+use crate::complete;
+use autoprof_core::{args::ProfilerSpec, duration::Span, job::Require, size::Size};
 use camino::Utf8PathBuf;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{NonEmptyStringValueParser, TypedValueParser as _},
+};
 
 /// Profile a fleet of Linux hosts around a test, from one place.
 ///
@@ -36,6 +40,11 @@ pub struct Global {
     /// Load plugins that other users could have replaced
     #[arg(long, global = true, help_heading = "Global options")]
     pub allow_untrusted_plugins: bool,
+    /// Load only plugins whose contents this file lists, which `autoprof plugin lock` writes [default:
+    /// ~/.config/autoprof/plugins.lock when it is there]
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new().map(Utf8PathBuf::from))]
+    #[arg(env = autoprof_loader::PLUGINS_LOCK_VARIABLE, global = true, help_heading = "Global options")]
+    pub plugins_lock: Option<Utf8PathBuf>,
     /// Look for client programs here first, laid out as DIR/ARCH/autoprof-client (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
     pub client_dir: Vec<Utf8PathBuf>,
@@ -71,6 +80,16 @@ pub enum Subcommands {
     Stop(OneRun),
     /// Stop a started run if need be, bring its results back and clean the hosts
     Report(OneRun),
+    /// Go on with a run whose process is gone, from this or another machine
+    Attach(Attach),
+    /// Put a named instant on every host's timeline
+    Mark(Mark),
+    /// List runs (as `status` does)
+    Ls(List),
+    /// Remove a run's directory
+    Rm(Remove),
+    /// Find and remove what dead runs left on hosts
+    Clean(Box<Clean>),
     /// Say what would work on which host, and why not
     Check(Check),
     /// List profilers, or show one's parameters and commands
@@ -104,7 +123,7 @@ pub struct Targets {
     pub hosts_file: Vec<Utf8PathBuf>,
     /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
     /// [default: light]
-    #[arg(short = 'p', long = "profiler", value_name = "PROFILER")]
+    #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
     pub profilers: Vec<ProfilerSpec>,
     /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
     #[arg(long, value_name = "FILE", help_heading = "SSH")]
@@ -118,6 +137,10 @@ pub struct Targets {
     /// How many hosts to connect to at the same time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub forks: Option<u32>,
+    /// Run what takes root through sudo, on hosts where root has allowed exactly those commands; `check --sudoers` prints
+    /// how
+    #[arg(long)]
+    pub sudo: bool,
     /// Directory on the hosts under which clients are installed [default: /tmp/profilers]
     #[arg(long, value_name = "DIR")]
     pub tmpdir: Option<String>,
@@ -143,9 +166,21 @@ pub struct RunOptions {
     /// Leave the clients' directories on the hosts
     #[arg(long)]
     pub keep: bool,
+    /// Leave the client's program on the hosts, so that the next run need not send it (`autoprof clean` removes it)
+    #[arg(long)]
+    pub keep_client: bool,
     /// How long clients go on at all [default: 24h in run, 1h in start]
     #[arg(long, value_name = "TIME")]
     pub max_duration: Option<Span>,
+    /// Bring results back this often while the profilers collect: a host that is lost then loses no more than that
+    #[arg(long, value_name = "TIME")]
+    pub checkpoint: Option<Span>,
+    /// How much of a host's disk all profilers may take, such as 500M or 4G [default: half of what is free, at most 2G]
+    #[arg(long, value_name = "SIZE")]
+    pub host_quota: Option<Size>,
+    /// How much of it one profiler may take [default: half of the host's]
+    #[arg(long, value_name = "SIZE")]
+    pub profiler_quota: Option<Size>,
     /// Print the exact commands that would run on each host, and run none of them
     #[arg(long)]
     pub dry_run: bool,
@@ -190,13 +225,82 @@ pub struct Status {
     pub json: bool,
 }
 
+/// Which run, and how its hosts are reached where this machine is not the one that began it.
 #[derive(Debug, Args)]
-pub struct OneRun {
+pub struct Which {
     /// The run: its directory, its id or a unique beginning of it
     pub run: String,
     /// Directory of runs
     #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
     pub results: Utf8PathBuf,
+    /// OpenSSH client configuration to read instead of the one that the run was begun with; `none`: none
+    #[arg(long, value_name = "FILE", help_heading = "SSH")]
+    pub ssh_config: Option<Utf8PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Attach {
+    #[command(flatten)]
+    pub which: Which,
+    /// Stop and report after this long; without it, when the test ends, or at Ctrl-C
+    #[arg(short, long, value_name = "TIME")]
+    pub duration: Option<Span>,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Mark {
+    #[command(flatten)]
+    pub which: Which,
+    /// The name
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// Directory of runs
+    #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
+    pub results: Utf8PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Runs: directories, ids or unique beginnings of ids
+    #[arg(required = true)]
+    pub runs: Vec<String>,
+    /// Directory of runs
+    #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
+    pub results: Utf8PathBuf,
+    /// Also a run that still has results, or profilers that run, on hosts: they are not touched, and nothing will know
+    /// of them any more
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Clean {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Remove results that nobody has fetched as well
+    #[arg(long)]
+    pub with_results: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OneRun {
+    #[command(flatten)]
+    pub which: Which,
     /// Print the result as JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -206,6 +310,9 @@ pub struct OneRun {
 pub struct Check {
     #[command(flatten)]
     pub targets: Targets,
+    /// Print what root has to put on the hosts so that the profilers can run with --sudo, as a shell script
+    #[arg(long, conflicts_with = "json")]
+    pub sudoers: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -214,6 +321,7 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Profilers {
     /// The profiler to show
+    #[arg(add = complete::profilers())]
     pub name: Option<String>,
     /// Print as JSON
     #[arg(long)]
@@ -227,6 +335,12 @@ pub enum Plugin {
         /// Print as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Write down the contents of all usable plugins: from then on only these are loaded; runs no code of theirs
+    Lock {
+        /// Where to write [default: the file of --plugins-lock, or ~/.config/autoprof/plugins.lock]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<Utf8PathBuf>,
     },
 }
 

@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod job;
+pub mod lock;
 pub mod profilers;
+pub mod retention;
 pub mod run;
 pub mod status;

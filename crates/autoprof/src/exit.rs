@@ -8,7 +8,7 @@ use autoprof_core::{
     profilers::AddError,
     run::RunError,
 };
-use autoprof_loader::LoadError;
+use autoprof_loader::{LoadError, LockError};
 use camino::Utf8PathBuf;
 
 /// Profiling failed by what was required.
@@ -66,6 +66,9 @@ pub enum Failure {
     /// Plugins that are not there, or cannot be loaded.
     #[error(transparent)]
     Plugins(#[from] LoadError),
+    /// A list of plugins that cannot be used or written.
+    #[error(transparent)]
+    PluginsLock(#[from] LockError),
     /// Something of this machine's.
     #[error("{0}")]
     Local(#[from] std::io::Error),
@@ -81,10 +84,22 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
+            Self::PluginsLock(_) => USAGE,
             Self::TestNotRun { code, .. } => *code,
             Self::Plugins(LoadError::NotProvided { .. }) => USAGE,
-            Self::Run(RunError::NotFound { .. } | RunError::Ambiguous { .. } | RunError::Exists(_))
-            | Self::Conduct(ConductError::Run(RunError::Exists(_)) | ConductError::Over(_)) => USAGE,
+            Self::Run(
+                RunError::NotFound { .. }
+                | RunError::Ambiguous { .. }
+                | RunError::Exists(_)
+                | RunError::Left { .. }
+                | RunError::NotOver { .. },
+            )
+            | Self::Conduct(
+                ConductError::Run(RunError::Exists(_))
+                | ConductError::Over(_)
+                | ConductError::NotRunning(..)
+                | ConductError::Mark(_),
+            ) => USAGE,
             Self::Conduct(_) | Self::Run(_) | Self::Plugins(_) | Self::Local(_) => PROFILING_FAILED,
         }
     }
@@ -94,12 +109,18 @@ impl Failure {
             Self::Profiler(e) => e.hint().map(str::to_owned),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
+            Self::Run(RunError::Left { .. } | RunError::NotOver { .. }) => {
+                Some("`autoprof report RUN` fetches and cleans; --force removes the directory all the same".into())
+            }
             Self::Run(RunError::NotFound { .. }) => Some("`autoprof status` lists the runs that are here".into()),
             Self::Run(RunError::Exists(_)) | Self::Conduct(ConductError::Run(RunError::Exists(_))) => {
                 Some("name another directory with -o, or leave -o away".into())
             }
             Self::Plugins(LoadError::NotProvided { wanted, refused: None }) if wanted.kind == "profiler" => {
                 Some("`autoprof profilers` lists what there is".into())
+            }
+            Self::PluginsLock(LockError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("`autoprof plugin lock` writes it; or name another with --plugins-lock".into())
             }
             Self::Plugins(_) => {
                 Some("`autoprof plugin list` shows where plugins were looked for, and what was wrong".into())
@@ -110,16 +131,16 @@ impl Failure {
 
     /// Prints the message and the hint, and gives the exit status.
     pub fn report(&self) -> ExitCode {
-        eprintln!("autoprof: {}", with_sources(self));
+        crate::screen::line(&with_sources(self));
         if let Some(hint) = self.hint() {
-            eprintln!("  hint: {hint}");
+            crate::screen::plain(&format!("  hint: {hint}\n"));
         }
         ExitCode::from(self.code())
     }
 }
 
 /// A message with the causes that it does not name itself.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -139,7 +160,7 @@ pub fn of_run(outcome: &Outcome) -> u8 {
         End::NotStarted => PROFILING_FAILED,
         End::Complete => match &outcome.test {
             Some(test) if test.exit_code != 0 => test.exit_code,
-            _ if outcome.manifest.require_met == Some(false) => PROFILING_FAILED,
+            _ if outcome.manifest.require_met == Some(false) || outcome.unrecorded.is_some() => PROFILING_FAILED,
             _ => 0,
         },
     }

@@ -2,8 +2,11 @@
 
 mod cli;
 mod command;
+mod complete;
 mod exit;
+mod files;
 mod interrupt;
+mod memory;
 mod screen;
 mod wire;
 
@@ -16,17 +19,28 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{Cli, ColorWhen, Global, Subcommands};
 
 fn main() -> ExitCode {
+    complete::answer();
+    let hidden = memory::hide();
     let cli = Cli::parse();
     log_to_stderr(&cli.global);
+    if let Err(e) = hidden {
+        screen::line(&format!("passphrases may end up in a core dump: the system does not keep them out: {e}"));
+    }
     let result = match &cli.command {
         Subcommands::Run(run) => command::run::run(&cli.global, run),
         Subcommands::Start(start) => command::run::start(&cli.global, start),
         Subcommands::Status(status) => command::status::status(&cli.global, status),
         Subcommands::Stop(stop) => command::status::stop(&cli.global, stop),
         Subcommands::Report(report) => command::status::report(&cli.global, report),
+        Subcommands::Attach(attach) => command::status::attach(&cli.global, attach),
+        Subcommands::Mark(mark) => command::status::mark(&cli.global, mark),
+        Subcommands::Ls(list) => command::status::list(&cli.global, list),
+        Subcommands::Rm(remove) => command::retention::remove(&cli.global, remove),
+        Subcommands::Clean(clean) => command::retention::clean(&cli.global, clean),
         Subcommands::Check(check) => command::check::check(&cli.global, check),
         Subcommands::Profilers(profilers) => command::profilers::profilers(&cli.global, profilers),
         Subcommands::Plugin(cli::Plugin::List { json }) => command::profilers::plugins(&cli.global, *json),
+        Subcommands::Plugin(cli::Plugin::Lock { output }) => command::lock::lock(&cli.global, output.as_deref()),
         Subcommands::Job(job) => command::job::job(&cli.global, job),
         Subcommands::Manifest(cli::Manifest::Schema) => command::job::manifest_schema(),
     };

@@ -10,12 +10,14 @@ use std::{
 };
 
 use autoprof_core::{
+    Secret,
     event::{HostEvent, RunEvent, RunEventKind},
     manifest::{HostRecord, HostStep, Manifest, RunPhase},
     protocol::EventKind,
     registry::Prompter,
     run::Observer,
     test::TestOutput,
+    text::one_line,
 };
 use autoprof_report::size::bytes;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -35,7 +37,28 @@ fn bars() -> &'static MultiProgress {
 
 /// Prints one line to standard error, above what is drawn there.
 pub fn line(text: &str) {
-    bars().suspend(|| eprintln!("autoprof: {text}"));
+    plain(&format!("autoprof: {text}\n"));
+}
+
+/// Prints to standard error, above what is drawn there. A terminal that was closed is no reason to leave hosts as they
+/// are (`eprintln!` would end the program there).
+pub fn plain(text: &str) {
+    stop_drawing_without_terminal();
+    above(text.as_bytes());
+}
+
+/// Not by `suspend`, which ends the program where the lines cannot be taken away; they are drawn again with the next tick.
+fn above(text: &[u8]) {
+    let _ = bars().clear();
+    let _ = io::stderr().write_all(text);
+}
+
+/// Draws no more once the terminal is gone: the library that draws ends the program when it cannot.
+pub fn stop_drawing_without_terminal() {
+    if DRAWING.load(Ordering::SeqCst) && !io::stderr().is_terminal() {
+        DRAWING.store(false, Ordering::SeqCst);
+        bars().set_draw_target(ProgressDrawTarget::hidden());
+    }
 }
 
 /// Where log lines go: to standard error, above what is drawn there.
@@ -49,7 +72,9 @@ pub struct LogLine;
 
 impl Write for LogLine {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write_all(text)).map(|()| text.len())
+        stop_drawing_without_terminal();
+        above(text);
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -149,7 +174,7 @@ fn terminal_rows() -> usize {
 }
 
 fn host_line(record: &HostRecord) -> String {
-    let step = record.step.word();
+    let step = if record.is_lost() { "lost, looking for it" } else { record.step.word() };
     match record.bytes() {
         0 => step.to_owned(),
         n => format!("{step}  {}", bytes(n)),
@@ -174,7 +199,7 @@ fn summary_line(manifest: &Manifest) -> String {
         0 => None,
         n => Some(format!("{n} {}", step.word())),
     });
-    let total: u64 = manifest.hosts.values().map(HostRecord::bytes).sum();
+    let total = manifest.hosts.values().map(HostRecord::bytes).fold(0, u64::saturating_add);
     format!("{}: {}  {}", manifest.phase.word(), counts.collect::<Vec<_>>().join(", "), bytes(total))
 }
 
@@ -182,6 +207,13 @@ impl Observer for Screen {
     fn event(&self, event: &RunEvent, manifest: &Manifest) {
         match &event.kind {
             RunEventKind::Phase { phase } => self.say(Say::Phases, &phase_text(*phase, manifest)),
+            RunEventKind::WindowOpened { window, by } => {
+                self.say(Say::Phases, &format!("window {window} opens: {by}"));
+            }
+            RunEventKind::WindowClosed { window, by } => {
+                self.say(Say::Phases, &format!("window {window} closes: {by}"));
+            }
+            RunEventKind::Marked { name, .. } => self.say(Say::Steps, &format!("mark: {name}")),
             RunEventKind::TestEnded { status, .. } => self.say(Say::Phases, &format!("the test ended: {status}")),
             RunEventKind::Host { host, event } => match event {
                 HostEvent::Failed { error } => {
@@ -195,7 +227,7 @@ impl Observer for Screen {
                 }
                 HostEvent::Client { event } => {
                     if let Some(text) = client_text(&event.kind) {
-                        self.say(Say::Steps, &format!("{host}: {text}"));
+                        self.say(Say::Steps, &format!("{host}: {}", one_line(&text)));
                     }
                 }
                 HostEvent::Skipped { profiler, reason, .. } => {
@@ -204,6 +236,15 @@ impl Observer for Screen {
                 HostEvent::Collected { files, .. } => {
                     let total: u64 = files.iter().map(|f| f.bytes).sum();
                     self.say(Say::Steps, &format!("{host}: {} files, {}", files.len(), bytes(total)));
+                }
+                HostEvent::Lost { reason } => {
+                    let span = autoprof_core::duration::Span::clone(&manifest.settings.timeouts.reconnect);
+                    self.say(Say::Phases, &format!("{host}: lost ({reason}); looking for it for {span}"));
+                }
+                HostEvent::Back => self.say(Say::Phases, &format!("{host}: found again")),
+                HostEvent::Broken { cause, .. } => self.say(Say::Phases, &format!("{host}: {}", cause.words())),
+                HostEvent::Checkpoint { files, bytes: n } => {
+                    self.say(Say::Steps, &format!("{host}: checkpoint: {files} files, {}", bytes(*n)));
                 }
                 HostEvent::Connecting => self.say(Say::Steps, &format!("{host}: connecting")),
                 HostEvent::Cleaned => self.say(Say::Steps, &format!("{host}: cleaned")),
@@ -235,9 +276,10 @@ fn client_text(kind: &EventKind) -> Option<String> {
     match kind {
         EventKind::Began { profiler, .. } => Some(format!("{profiler} collects")),
         EventKind::Ended(ended) => {
-            let reason = ended.reason.as_ref().map(|r| format!(": {}", autoprof_core::text::one_line(r)));
+            let reason = ended.reason.as_ref().map(|r| format!(": {r}"));
             Some(format!("{} ended{}", ended.profiler, reason.unwrap_or_default()))
         }
+        EventKind::ClockSet { step_ns } => Some(format!("its clock was set, by {} s", step_ns / 1_000_000_000)),
         EventKind::LimitReached { limit } => Some(format!("the client's {limit} was reached")),
         _ => None,
     }
@@ -305,7 +347,7 @@ fn pass(mut to: impl Write + IsTerminal, text: &[u8]) -> io::Result<()> {
 pub struct Terminal;
 
 impl Prompter for Terminal {
-    fn secret(&self, text: &str) -> Option<String> {
-        bars().suspend(|| rpassword::prompt_password(format!("{text}: ")).ok())
+    fn secret(&self, text: &str) -> Option<Secret> {
+        bars().suspend(|| rpassword::prompt_password(format!("{text}: ")).ok()).map(Secret::from)
     }
 }

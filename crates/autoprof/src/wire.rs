@@ -8,29 +8,25 @@ use autoprof_core::{
     duration::Span,
     host,
     job::{HostKeys, JobFile, JobHost, PRESETS},
-    manifest::RunSettings,
+    manifest::{RunSettings, Sudo},
     profilers::ProfilerSet,
-    protocol,
+    protocol::DiskLimits,
     run::{DEFAULT_RESULTS, Place},
+    size::Size,
     store::ClientStore,
     test::Test,
 };
-use autoprof_loader::{LoadError, Plugins, Trust};
+use autoprof_loader::{LoadError, Lock, Plugins, Policy, Trust};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     cli::{Global, RunOptions, Targets},
     exit::Failure,
+    files,
     screen::{Say, Screen, Terminal, TestStdout, TestStreams},
 };
 
-/// How many hosts are connected to at the same time. At 1,000 hosts on two cores 64 at a time took 11 s where all at
-/// once took 17 s (docs/performance.md says how that was measured).
-const FORKS: u32 = 64;
-/// How long a client of `run` goes on without its controller.
-const RUN_LEASE: Span = Span::seconds(5 * 60);
-/// How long clients go on at all.
-const RUN_MAX: Span = Span::seconds(24 * 3600);
+/// How long clients of `start` go on.
 const START_MAX: Span = Span::seconds(3600);
 
 /// The job file that was named, or an empty job.
@@ -41,9 +37,14 @@ pub fn read_job(path: Option<&Utf8Path>) -> Result<JobFile, Failure> {
 }
 
 /// The plugins that are there; none of their code has run.
-pub fn plugins(global: &Global) -> Plugins {
-    let trust = if global.allow_untrusted_plugins { Trust::Any } else { Trust::Owned };
-    Plugins::scan(&global.plugin_dir, trust)
+pub fn plugins(global: &Global) -> Result<Plugins, Failure> {
+    let lock = Lock::find(global.plugins_lock.as_deref())?;
+    Ok(Plugins::scan(&global.plugin_dir, Policy::new(trust(global), lock)))
+}
+
+/// Whose plugins are taken.
+pub fn trust(global: &Global) -> Trust {
+    if global.allow_untrusted_plugins { Trust::Any } else { Trust::Owned }
 }
 
 /// Loads the plugins that a run on these hosts needs.
@@ -53,7 +54,7 @@ pub fn registry<'a>(
     transports: impl IntoIterator<Item = &'a str>,
     signaler: &str,
 ) -> Result<Registry, Failure> {
-    let plugins = plugins(global);
+    let plugins = plugins(global)?;
     let mut registry = Registry::new(Arc::new(Terminal));
     let wanted: Vec<String> = profilers
         .into_iter()
@@ -93,10 +94,14 @@ pub struct Asked {
 /// Reads hosts and profilers from flags and job, loads what they need and checks every argument; touches no host.
 pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked, Failure> {
     let hosts = hosts(targets, job)?;
-    if let Some(tmpdir) = targets.tmpdir.as_ref().or(job.tmpdir.as_ref())
-        && (!tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty())
-    {
-        return Err(Failure::usage(format!("tmpdir {tmpdir:?} is not an absolute path below /")));
+    if let Some(tmpdir) = targets.tmpdir.as_ref().or(job.tmpdir.as_ref()) {
+        if !tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty() {
+            return Err(Failure::usage(format!("tmpdir {tmpdir:?} is not an absolute path below /")));
+        }
+        if let Some(odd) = tmpdir.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-+@,:".contains(*c)) {
+            let message = format!("tmpdir {tmpdir:?} has {odd:?} in it, which some hosts' shells could take amiss");
+            return Err(Failure::usage(message));
+        }
     }
     let specs: Vec<ProfilerSpec> = if !targets.profilers.is_empty() {
         targets.profilers.clone()
@@ -127,6 +132,7 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
             set.request_for(&registry, &host.host.name, own)?;
         }
     }
+    files::allow(hosts.len());
     Ok(Asked { hosts: hosts.into_iter().map(|h| h.host).collect(), set, registry })
 }
 
@@ -219,23 +225,33 @@ pub enum Life {
 }
 
 /// The settings of a run.
-pub fn settings(targets: &Targets, job: &JobFile, keep: bool, max: Option<Span>, life: Life) -> RunSettings {
-    let (lease, default_max) = match life {
-        Life::Attached { lease } => (lease.or(job.limits.lease).or(Some(RUN_LEASE)), RUN_MAX),
-        Life::Detached => (job.limits.lease, START_MAX),
+pub fn settings(targets: &Targets, job: &JobFile, options: Option<&RunOptions>, life: Life) -> RunSettings {
+    let max = options.and_then(|o| o.max_duration);
+    let quota = |given: Option<Size>, in_job: Option<Size>| given.or(in_job).map(|size| size.0);
+    let default = RunSettings::default();
+    let (lease_ms, default_max_ms) = match life {
+        Life::Attached { lease } => {
+            (lease.or(job.limits.lease).map(Span::as_millis).or(default.lease_ms), default.max_duration_ms)
+        }
+        Life::Detached => (job.limits.lease.map(Span::as_millis), START_MAX.as_millis()),
     };
     RunSettings {
         signaler: signaler(job).to_owned(),
-        tmpdir: targets
-            .tmpdir
-            .clone()
-            .or_else(|| job.tmpdir.clone())
-            .unwrap_or_else(|| protocol::DEFAULT_TMPDIR.to_owned()),
-        keep: keep || job.keep,
-        forks: targets.forks.or(job.forks).unwrap_or(FORKS).max(1),
-        lease_ms: lease.map(Span::as_millis),
-        max_duration_ms: max.or(job.limits.max_duration).unwrap_or(default_max).as_millis(),
+        tmpdir: targets.tmpdir.clone().or_else(|| job.tmpdir.clone()).unwrap_or(default.tmpdir),
+        keep: options.is_some_and(|o| o.keep) || job.keep,
+        keep_client: options.is_some_and(|o| o.keep_client) || job.keep_client,
+        forks: targets.forks.or(job.forks).unwrap_or(default.forks).max(1),
+        lease_ms,
+        max_duration_ms: max.or(job.limits.max_duration).map_or(default_max_ms, Span::as_millis),
         timeouts: job.timeouts.clone(),
+        disk: DiskLimits {
+            host_bytes: quota(options.and_then(|o| o.host_quota), job.limits.host_quota),
+            profiler_bytes: quota(options.and_then(|o| o.profiler_quota), job.limits.profiler_quota),
+            keep_free_percent: job.limits.keep_free,
+        },
+        checkpoint_ms: options.and_then(|o| o.checkpoint).or(job.checkpoint).map(Span::as_millis),
+        several_windows: job.windows.is_some(),
+        sudo: if targets.sudo || job.sudo { Sudo::Allowed } else { Sudo::Never },
     }
 }
 
@@ -251,9 +267,10 @@ pub fn plan(asked: Asked, options: &RunOptions, job: &JobFile, work: Work, life:
         place,
         hosts: asked.hosts,
         profilers: asked.set,
+        windows: job.windows.clone().filter(|_| matches!(work, Work::Test(_))),
         work,
         require: options.require.unwrap_or(job.require),
-        settings: settings(&options.targets, job, options.keep, options.max_duration, life),
+        settings: settings(&options.targets, job, Some(options), life),
     }
 }
 
@@ -262,7 +279,13 @@ pub fn test(command: &[String], timeout: Option<Span>, job: &JobFile) -> Option<
     let mut test = match (command, &job.test) {
         ([], None) => return None,
         ([], Some(spec)) => Test::from(spec.clone()),
-        (argv, _) => Test { argv: argv.to_vec(), directory: None, env: Default::default(), timeout: None },
+        (argv, _) => Test {
+            argv: argv.to_vec(),
+            directory: None,
+            env: Default::default(),
+            timeout: None,
+            record_env: Vec::new(),
+        },
     };
     test.timeout = timeout.or(test.timeout);
     Some(test)
@@ -283,6 +306,7 @@ pub fn environment(
         interrupts,
         output: Arc::new(TestStreams::new(stdout)),
         live: screen.is_live(),
+        update_host: None,
     }
 }
 

@@ -2,7 +2,12 @@
 //! followed.
 #![forbid(unsafe_code)]
 
+mod torn;
+
 use autoprof_plugin::prelude::*;
+
+/// Where what is printed goes unless the user says otherwise.
+const OUTPUT: &str = "command.txt";
 
 const PARAMS: &[Param] = &[
     Param::new("command", ParamType::String, "a command line for the host's sh"),
@@ -11,7 +16,7 @@ const PARAMS: &[Param] = &[
     Param::new("poll", ParamType::Number, "run it again and again, this often, each time to its end")
         .unit("s")
         .range("0.01..86400"),
-    Param::new("output", ParamType::String, "file for what it prints").default("command.txt"),
+    Param::new("output", ParamType::String, "file for what it prints").default(OUTPUT),
     Param::new("stop_signal", ParamType::String, "the signal that ends it")
         .default("INT")
         .range("INT|TERM|HUP|USR1|USR2"),
@@ -53,7 +58,7 @@ impl ArgEncoder for UserCommand {
             let error = ArgError::new(ArgErrorKind::Missing, "tail is not installed");
             return Err(error.with_hint("install coreutils (Debian, Fedora)"));
         }
-        let output = plain_name(args.string("output").unwrap_or("command.txt"))?;
+        let output = plain_name(args.string("output").unwrap_or(OUTPUT))?;
         let stop = Stop { signal: stop_signal(args)?, grace_ms: milliseconds(args.number("grace").unwrap_or(10.0)) };
         // A command may well have nothing to say; that is not a failure.
         let outputs = vec![Output { file: output.clone(), format: OutputFormat::Text, required: false }];
@@ -72,6 +77,12 @@ impl ArgEncoder for UserCommand {
             }
         }
         Ok(invocation)
+    }
+
+    fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+        let output = plain_name(raw.args.string("output").unwrap_or(OUTPUT));
+        let output = output.map_err(|e| ConvertError::new(ConvertErrorKind::Format, e.message))?;
+        Ok(torn::repair(raw, &output, raw.args.number("poll").is_some())?.into_iter().collect())
     }
 }
 

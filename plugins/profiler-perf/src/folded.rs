@@ -10,6 +10,8 @@ use autoprof_plugin::{
     prelude::*,
 };
 
+use crate::events::Access;
+
 /// What `perf report` printed.
 pub const OUTPUT: &str = "perf.folded.txt";
 
@@ -50,6 +52,23 @@ pub fn command(facts: &HostFacts, call_graph: &str) -> Option<Vec<String>> {
     Some(argv)
 }
 
+/// The addresses of the kernel's functions, for the time of the report.
+const KALLSYMS: &str = "kallsyms";
+
+/// How the report is made. The kernel shows the addresses of its functions to root alone (`kernel.kptr_restrict`, and
+/// `kernel.perf_event_paranoid` above 1), so that where it took root to record, it takes root to read those. perf itself
+/// reads the records as the user: they are the user's, and could be anything.
+pub fn reports(access: Access<'_>, mut argv: Vec<String>) -> Vec<Report> {
+    let report = |argv, stdout: Option<&str>| Report { argv, stdout: stdout.map(str::to_owned), timeout_ms: 120_000 };
+    let Access::Sudo { cat, .. } = access else { return vec![report(argv, Some(OUTPUT))] };
+    argv.extend(["--kallsyms", KALLSYMS].map(Into::into));
+    vec![
+        report(as_root([cat.path.as_str(), "/proc/kallsyms"]), Some(KALLSYMS)),
+        report(argv, Some(OUTPUT)),
+        report(["rm", KALLSYMS].map(Into::into).to_vec(), None),
+    ]
+}
+
 /// Makes `stacks.folded` of what the command printed.
 ///
 /// It prints for each event a comment with its name; then for each command a line `COUNT⇥COMMAND`, followed by its
@@ -75,9 +94,15 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
             current.line(&line)?;
         }
     }
+    if let (true, Some(last)) = (lines.torn(), stacks.last_mut()) {
+        // Its stacks may be what is missing.
+        last.left = 0;
+    }
+    let samples = stacks.iter().fold(0u64, |sum, stacks| sum.saturating_add(stacks.samples));
     let mut tables = stacks.into_iter().map(Stacks::finish).collect::<Result<Vec<_>, _>>()?;
     if let Some(first) = tables.first_mut() {
         first.warnings.extend(lines.warnings());
+        first.repaired = lines.torn().then_some(samples);
         if lost > 0 {
             first.warnings.push(format!("perf lost {lost} samples"));
         }
@@ -101,6 +126,8 @@ struct Stacks {
     command: String,
     /// Samples of the command that have not been seen as a stack yet.
     left: u64,
+    /// Samples that were written.
+    samples: u64,
     strange: u64,
 }
 
@@ -108,8 +135,8 @@ impl Stacks {
     fn create(raw: &RawResults, name: String) -> Result<Self, ConvertError> {
         let file = File::create(raw.file(&name))
             .map_err(|e| ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {name}"), &e))?;
-        let table = Table { file: name, rows: 0, warnings: Vec::new() };
-        Ok(Self { file: BufWriter::new(file), table, command: String::new(), left: 0, strange: 0 })
+        let table = Table { file: name, ..Table::default() };
+        Ok(Self { file: BufWriter::new(file), table, command: String::new(), left: 0, samples: 0, strange: 0 })
     }
 
     fn line(&mut self, line: &str) -> Result<(), ConvertError> {
@@ -156,6 +183,7 @@ impl Stacks {
             last_unknown = unknown;
         }
         writeln!(self.file, " {count}")?;
+        self.samples = self.samples.saturating_add(count);
         self.table.rows += 1;
         Ok(())
     }
@@ -210,6 +238,7 @@ mod tests {
             began_unix_ns: 0,
             ended_unix_ns: 0,
             facts: test_facts("perf version 6.1.187"),
+            clock_steps: Vec::new(),
         };
         let tables = PerfRecord.convert(&raw).unwrap();
         (tables, move |file| std::fs::read_to_string(directory.path().join(file)).unwrap())
@@ -258,6 +287,13 @@ mod tests {
     }
 
     #[test]
+    fn stacks_that_were_cut_are_left_out() {
+        let (tables, read) = converted(b" 5 \tsh\n3 main\n 7 \tcat\n4 main\n3 ma");
+        assert_eq!(read("stacks.folded"), "sh;main 3\nsh;[unknown] 2\ncat;main 4\n");
+        assert_eq!(tables[0].repaired, Some(9));
+    }
+
+    #[test]
     fn lost_samples_are_told() {
         assert_eq!(converted(b"# Total Lost Samples: 7\n").0[0].warnings, ["perf lost 7 samples"]);
     }
@@ -267,6 +303,16 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
             let _ = converted(&bytes).0;
             let _ = converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat()).0;
+        }
+
+        #[test]
+        fn a_file_cut_within_a_line_gives_the_stacks_before(at in 0..FILE.len(), zeros in 0usize..9000) {
+            prop_assume!(zeros > 0 || !FILE[..at].ends_with('\n'));
+            let (tables, read) = converted(&[&FILE.as_bytes()[..at], &vec![0; zeros]].concat());
+            let stacks = read("stacks.folded");
+            prop_assert!(converted(FILE.as_bytes()).1("stacks.folded").starts_with(&stacks));
+            prop_assert!(stacks.is_empty() || stacks.ends_with('\n'));
+            prop_assert_eq!(tables[0].repaired, if at + zeros > 0 { Some(sum(&stacks)) } else { None });
         }
 
         #[test]

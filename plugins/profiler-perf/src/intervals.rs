@@ -4,7 +4,7 @@ use autoprof_plugin::{
     prelude::*,
 };
 
-use crate::stat::OUTPUT;
+use crate::stat::{OUTPUT, counted};
 
 /// How many events a table has columns for.
 const MOST_EVENTS: usize = 1000;
@@ -56,21 +56,29 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         }
     }
     // An interval of which not all events were written is not a row.
-    let whole = group.len() >= rows.columns.len();
+    let whole = group.len() >= if rows.columns.is_empty() && lines.torn() { events(raw) } else { rows.columns.len() };
     if whole && !group.is_empty() {
         rows.write(&group)?;
     }
     let Some(mut table) = rows.table else {
-        return Err(ConvertError::new(ConvertErrorKind::Format, format!("there is no count in {OUTPUT}")));
+        return Err(ConvertError::new(ConvertErrorKind::Format, format!("there is no whole interval in {OUTPUT}")));
     };
     lines.warnings().for_each(|warning| table.warn(warning));
     if !whole {
         table.warn("the last interval is cut short and was left out");
     }
+    if lines.torn() || !whole {
+        table.repaired(table.rows());
+    }
     if strange > 0 {
         table.warn(format!("{strange} lines that are not counts were left out"));
     }
     Ok(vec![table.finish()?])
+}
+
+/// How many events there should be, or more: one may have commas in it.
+fn events(raw: &RawResults) -> usize {
+    counted(&raw.args, &raw.facts).map_or(usize::MAX, |events| events.split(',').count())
 }
 
 /// A line that perf did not write.
@@ -204,6 +212,7 @@ mod tests {
             began_unix_ns: BEGAN,
             ended_unix_ns: BEGAN + 4_000_000_000,
             facts: test_facts("6.1"),
+            clock_steps: Vec::new(),
         };
         let table = PerfStat.convert(&raw)?.remove(0);
         Ok((table, std::fs::read_to_string(raw.file("perf-stat.csv")).unwrap()))
@@ -246,7 +255,7 @@ mod tests {
     #[test]
     fn an_interval_that_was_cut_is_left_out() {
         let (table, _) = converted(&FILE.as_bytes()[..FILE.len() - 10]).unwrap();
-        assert_eq!((table.rows, table.warnings.len()), (3, 2));
+        assert_eq!((table.rows, table.warnings.len(), table.repaired), (3, 2, Some(3)));
     }
 
     proptest! {
@@ -254,8 +263,23 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
             let _ = converted(&bytes);
             let _ = converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat());
-            if let Ok((table, _)) = converted(&FILE.as_bytes()[..at]) {
-                prop_assert!(table.rows <= 4);
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_intervals(at in 0..FILE.len(), zeros in 0usize..9000) {
+            let torn = [&FILE.as_bytes()[..at], &vec![0; zeros]].concat();
+            // Two lines of introduction, then four events an interval.
+            let lines = FILE[..at].matches('\n').count().saturating_sub(2);
+            let whole = lines / 4;
+            let is_torn = zeros > 0 || !FILE[..at].ends_with('\n') || !lines.is_multiple_of(4);
+            match converted(&torn) {
+                Ok((table, csv)) if whole > 0 => {
+                    prop_assert_eq!(table.rows, whole as u64);
+                    prop_assert_eq!(table.repaired, is_torn.then_some(whole as u64));
+                    prop_assert!(csv.ends_with('\n') && converted(FILE.as_bytes()).unwrap().1.starts_with(&csv));
+                }
+                Err(_) if whole > 0 => prop_assert!(false, "{} whole intervals are lost", whole),
+                _ => {}
             }
         }
     }

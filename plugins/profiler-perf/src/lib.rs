@@ -4,6 +4,7 @@
 mod events;
 mod folded;
 mod intervals;
+mod perf_data;
 mod record;
 mod stat;
 

@@ -2,7 +2,7 @@
 use autoprof_plugin::prelude::*;
 
 use crate::{
-    events::{cpus, given, system_wide},
+    events::{Access, SYSCTL, cpus, given, settings, system_wide},
     intervals,
 };
 
@@ -16,6 +16,7 @@ const PARAMS: &[Param] = &[
     Param::new("interval", ParamType::Number, "time between rows").default("1").unit("s").range("0.1..3600"),
     Param::new("events", ParamType::Strings, "what to count; software events and, where they can be, CPU counters"),
     Param::new("cpus", ParamType::String, "only these CPUs, such as 0-3,8; all of them by default"),
+    SYSCTL,
 ];
 
 /// perf-stat as users know it.
@@ -24,7 +25,7 @@ pub const PERF_STAT: ProfilerInfo = ProfilerInfo::new(
     "counters of the whole host: instructions, cycles, cache and branch misses, switches",
 )
 .params(PARAMS)
-.tools("perf:--version")
+.tools("perf:--version sed cat")
 .example("perf stat -a -I 1000 -j -e task-clock,context-switches,cycles,instructions -o perf-stat.json");
 
 /// Runs `perf stat` and makes a table of rates.
@@ -40,28 +41,29 @@ impl ArgEncoder for PerfStat {
 
     #[expect(clippy::cast_possible_truncation, reason = "at most an hour")]
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        let perf = system_wide(facts)?;
-        let events = match given(args)? {
-            Some(events) => events,
-            None if facts.hardware_counters => format!("{SOFTWARE},{HARDWARE}"),
-            None => SOFTWARE.to_owned(),
-        };
+        let access = system_wide(facts)?;
+        let events = counted(args, facts)?;
         let milliseconds = (args.number("interval").unwrap_or(1.0) * 1000.0).round() as i64;
         let mut argv = vec!["perf".to_owned(), "stat".to_owned()];
         argv.extend(cpus(args)?);
         argv.extend(["-I".to_owned(), milliseconds.to_string()]);
         // JSON is there since 6.0. Without it the separator must not be in the name of an event, as a comma may be.
-        if perf.is_at_least(&[6, 0]) {
+        if access.perf().is_at_least(&[6, 0]) {
             argv.push("-j".to_owned());
         } else {
             argv.extend(["-x".to_owned(), ";".to_owned()]);
         }
-        argv.extend(["-e".to_owned(), events, "-o".to_owned(), OUTPUT.to_owned()]);
+        argv.extend(["-e".to_owned(), events]);
+        argv.extend(match access {
+            Access::Own(_) => ["-o".to_owned(), OUTPUT.to_owned()],
+            Access::Sudo { .. } => ["--log-fd", "1"].map(Into::into),
+        });
         Ok(Invocation {
+            settings: settings(args, facts)?,
             // Not armed: `-D -1 --control` works (measured with 6.1, "ack" after 0.4 ms), but the intervals run from
             // when the process began, so that the rows before "enable" are "<not counted>", the first one after it is
             // of unknown length, and times do not fit. Spawned, it counts after 9 ms.
-            start: Some(Start { argv, ..Start::default() }),
+            start: Some(access.command(argv, OUTPUT)),
             outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Json, required: true }],
             restart_after_reboot: true,
             ..Invocation::default()
@@ -71,6 +73,15 @@ impl ArgEncoder for PerfStat {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         intervals::convert(raw)
     }
+}
+
+/// The events that are counted on a host, as `-e` takes them.
+pub fn counted(args: &Args, facts: &HostFacts) -> Result<String, ArgError> {
+    Ok(match given(args)? {
+        Some(events) => events,
+        None if facts.hardware_counters => format!("{SOFTWARE},{HARDWARE}"),
+        None => SOFTWARE.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use autoprof_plugin::{
 };
 
 use crate::{
-    OUTPUT, counters,
+    OUTPUT, counters, files,
     samples::{Reader, Sample},
 };
 
@@ -100,7 +100,7 @@ struct Tables {
 
 /// Makes `cpu.csv`, `memory.csv`, `paging.csv`, `disk.csv`, `net.csv`, `pressure.csv` and `load.csv`.
 pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-    let mut reader = Reader::new(open(raw, OUTPUT)?);
+    let mut reader = Reader::new(open(raw, OUTPUT)?, files(&raw.facts).count());
     let interval = raw.args.number("interval").unwrap_or(1.0);
     let create = |file: &str, columns: &[&str]| TableWriter::create(raw, file, interval, columns);
     let second = |pairs: &[(&str, &'static str)]| pairs.iter().map(|(_, name)| *name).collect::<Vec<_>>();
@@ -127,6 +127,10 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     }
     if reader.cut > 0 {
         tables.cpu.warn(format!("{} samples that are cut short were left out", reader.cut));
+    }
+    if reader.torn() {
+        // One sample gives no rate: the table that has a row for each sample is the one to say how many there are.
+        tables.memory.repaired(reader.whole);
     }
     let Tables { cpu, memory, paging, disk, net, pressure, load } = tables;
     [cpu, memory, paging, disk, net, pressure, load]
@@ -283,6 +287,7 @@ mod tests {
             began_unix_ns: BEGAN,
             ended_unix_ns: BEGAN + 3_000_000_000,
             facts: HostFacts::default(),
+            clock_steps: Vec::new(),
         };
         let tables = Proc.convert(&raw).unwrap();
         (tables, move |file| std::fs::read_to_string(directory.path().join(file)).unwrap())
@@ -334,6 +339,7 @@ mod tests {
         let (tables, _) = converted(&text.as_bytes()[..text.len() - 20]);
         assert_eq!(tables[0].rows, 2);
         assert_eq!(tables[0].warnings, ["1 samples that are cut short were left out"]);
+        assert_eq!(tables.iter().find_map(|table| table.repaired), Some(2));
     }
 
     proptest! {
@@ -342,6 +348,26 @@ mod tests {
             let text = samples();
             let _ = converted(&bytes).0;
             let _ = converted(&[&text.as_bytes()[..at.min(text.len())], &bytes[..]].concat()).0;
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_samples(at in 1usize..2000, zeros in 0usize..9000) {
+            let text = samples();
+            let at = at.min(text.len());
+            let (tables, read) = converted(&[&text.as_bytes()[..at], &vec![0; zeros]].concat());
+            let (_, whole) = converted(text.as_bytes());
+            for table in &tables {
+                let csv = read(&table.file);
+                prop_assert!(csv.ends_with('\n') && whole(&table.file).starts_with(&csv), "{}: {}", table.file, csv);
+            }
+            if zeros > 0 {
+                let ends = (1..=3).map(|n| text.match_indices("# 17").nth(n).map_or(text.len(), |(end, _)| end));
+                // The first one may lack the pressure, which not every kernel has.
+                let pressure = text.find("@ /proc/pressure").unwrap();
+                let samples = ends.filter(|end| *end <= at).count() as u64;
+                let samples = samples.max(u64::from(at >= pressure && !text[pressure..at].contains('\n')));
+                prop_assert_eq!(tables.iter().find_map(|table| table.repaired), Some(samples));
+            }
         }
 
         #[test]

@@ -48,8 +48,7 @@ impl ArgEncoder for Proc {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most an hour")]
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         let every_ms = (args.number("interval").unwrap_or(1.0) * 1000.0).round().max(1.0) as u64;
-        let pressure = if facts.pressure { PRESSURE } else { &[] };
-        let files = FILES.iter().chain(pressure).map(|file| (*file).to_owned()).collect();
+        let files = files(facts).map(str::to_owned).collect();
         Ok(Invocation {
             samples: Some(Samples { every_ms, files, output: OUTPUT.to_owned() }),
             outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Text, required: true }],
@@ -61,6 +60,12 @@ impl ArgEncoder for Proc {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         convert::convert(raw)
     }
+}
+
+/// The files that are read on a host.
+fn files(facts: &HostFacts) -> impl Iterator<Item = &'static str> + use<> {
+    let pressure = if facts.pressure { PRESSURE } else { &[] };
+    FILES.iter().chain(pressure).copied()
 }
 
 #[cfg(test)]

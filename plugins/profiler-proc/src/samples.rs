@@ -30,14 +30,18 @@ pub struct Reader<R> {
     lines: Lines<R>,
     /// The stamp of the sample that comes next.
     next: Option<(i64, i64)>,
+    /// How many files a whole sample has: those of the one before.
+    files: usize,
+    /// Samples that were handed out.
+    pub whole: u64,
     /// Samples that were not whole.
     pub cut: u64,
 }
 
 impl<R: BufRead> Reader<R> {
-    /// The samples in `reader`.
-    pub const fn new(reader: R) -> Self {
-        Self { lines: Lines::new(reader), next: None, cut: 0 }
+    /// The samples in `reader`, of so many files.
+    pub const fn new(reader: R, files: usize) -> Self {
+        Self { lines: Lines::new(reader), next: None, files, whole: 0, cut: 0 }
     }
 
     /// The next whole sample.
@@ -52,10 +56,17 @@ impl<R: BufRead> Reader<R> {
             };
             let mut sample = Sample { unix_ns, boot_ns, files: Vec::new() };
             if self.fill(&mut sample)? {
+                self.files = sample.files.len();
+                self.whole += 1;
                 return Ok(Some(sample));
             }
             self.cut += 1;
         }
+    }
+
+    /// Whether something is missing at the end of the file, or had not reached the disk.
+    pub const fn torn(&self) -> bool {
+        self.cut > 0 || self.lines.torn()
     }
 
     /// The stamp of the next sample, wherever that is.
@@ -72,8 +83,10 @@ impl<R: BufRead> Reader<R> {
     fn fill(&mut self, sample: &mut Sample) -> io::Result<bool> {
         loop {
             let Some(line) = self.lines.next_text()? else {
-                // The last one is whole if the file ends behind it, and not in the middle of a line.
-                return Ok(!sample.files.is_empty() && self.lines.warnings().next().is_none());
+                // The last one is whole if the file ends behind it. Where zeros follow, it has to have the files of the
+                // one before it.
+                let lacks_some = self.lines.torn() && sample.files.len() < self.files;
+                return Ok(!sample.files.is_empty() && !lacks_some);
             };
             if let Some(stamp) = stamp(&line) {
                 self.next = Some(stamp);
@@ -88,6 +101,10 @@ impl<R: BufRead> Reader<R> {
                 return Ok(false);
             };
             let Some(bytes) = self.lines.next_bytes(count, LONGEST_FILE)? else { return Ok(false) };
+            // There are none in these files; it is what had not reached the disk.
+            if bytes.contains(&0) {
+                return Ok(false);
+            }
             if sample.files.len() < MOST_FILES {
                 sample.files.push((path.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
             }
@@ -108,7 +125,7 @@ mod tests {
     const FILE: &str = "# 10 1\n@ /a 4\nx y\n@ /b 0\n# 20 2\n@ /a 6\n# 9 9\n";
 
     fn read(bytes: &[u8]) -> (Vec<Sample>, u64) {
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::new(bytes, 1);
         let mut samples = Vec::new();
         while let Some(sample) = reader.next_sample().unwrap() {
             samples.push(sample);
@@ -128,6 +145,13 @@ mod tests {
     #[test]
     fn a_sample_that_is_damaged_costs_only_itself() {
         let (samples, cut) = read(b"# 10 1\n@ /a 2\nx\n# 20 2\ngarbage\n# 30 3\n@ /a 2\nz\n");
+        assert_eq!(samples.iter().map(|s| s.unix_ns).collect::<Vec<_>>(), [10, 30]);
+        assert_eq!(cut, 1);
+    }
+
+    #[test]
+    fn what_had_not_reached_the_disk_is_no_sample() {
+        let (samples, cut) = read(b"# 10 1\n@ /a 2\nx\n# 20 2\n@ /a 5\ny\n\0\0\0# 30 3\n@ /a 2\nz\n\0\0\0\0");
         assert_eq!(samples.iter().map(|s| s.unix_ns).collect::<Vec<_>>(), [10, 30]);
         assert_eq!(cut, 1);
     }

@@ -5,7 +5,7 @@ use autoprof_plugin::{
 };
 
 use crate::{
-    json::{Samples, cell, objects},
+    json::{Samples, cell, objects, settle},
     tool::{interval, invocation, recent, required},
 };
 
@@ -75,7 +75,7 @@ impl ArgEncoder for Iostat {
                 table.row(unix_ns, std::iter::once(cell(disk, "disk_device")).chain(numbers))?;
             }
         }
-        samples.warnings().for_each(|warning| table.warn(warning));
+        settle(&samples, raw, OUTPUT, [&mut table])?;
         Ok(vec![table.finish()?])
     }
 }
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn json_that_was_cut_is_repaired_with_a_warning() {
         let (table, _) = converted(&FILE.as_bytes()[..FILE.len() - 100]);
-        assert_eq!(table.rows, 3);
-        assert_eq!(table.warnings, ["the JSON is cut short: repaired, 3 samples"]);
+        assert_eq!((table.rows, table.repaired), (3, Some(3)));
+        assert_eq!(table.warnings, ["iostat.json is torn: its 3 whole samples are in iostat.repaired.json"]);
     }
 
     proptest! {
@@ -130,6 +130,27 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
             converted(&bytes);
             converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat());
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_samples(at in 0..FILE.len(), zeros in 0usize..9000) {
+            let torn = [&FILE.as_bytes()[..at], &vec![0; zeros]].concat();
+            let (_directory, raw) = raw(&Iostat, OUTPUT, &torn, TIMES);
+            let table = Iostat.convert(&raw).unwrap().remove(0);
+            let csv = std::fs::read_to_string(raw.file("iostat.csv")).unwrap();
+            // A sample ends with the brace at this depth.
+            let whole = FILE[..at].matches("\n\t\t\t\t}").count() as u64;
+            prop_assert_eq!(table.rows, whole);
+            // Without the end of the last line all is there.
+            prop_assert_eq!(table.repaired, (at < FILE.trim_end().len()).then_some(whole));
+            prop_assert!(csv.ends_with('\n') && converted(FILE.as_bytes()).1.starts_with(&csv));
+            if table.repaired.is_some() && whole > 0 {
+                let repaired = std::fs::read(raw.file("iostat.repaired.json")).unwrap();
+                let (_directory, again) = crate::tool::tests::raw(&Iostat, OUTPUT, &repaired, TIMES);
+                prop_assert_eq!(&Iostat.convert(&again).unwrap()[0].repaired, &None);
+                prop_assert_eq!(csv, std::fs::read_to_string(again.file("iostat.csv")).unwrap());
+                prop_assert_eq!(std::fs::read(raw.file(OUTPUT)).unwrap(), torn);
+            }
         }
     }
 }

@@ -40,6 +40,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ("nvcswch/s", "involuntary_switches_per_s"),
 ];
 
+const NO_IO: &str = "I/O of other users' processes is left empty: the kernel shows it to root alone";
+
 /// Runs pidstat and makes a table of what it prints.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pidstat;
@@ -55,7 +57,8 @@ impl ArgEncoder for Pidstat {
         recent(facts, "pidstat", "times in seconds since 1970 (-H)")?;
         let argv = ["pidstat", "-H", "-h", "-l", "-u", "-d", "-r", "-w"];
         let output = required(OUTPUT, OutputFormat::Text);
-        Ok(invocation(&argv, args.integer("interval").unwrap_or(5), Some(OUTPUT), output))
+        let notes = if facts.uid == 0 { Vec::new() } else { vec![NO_IO.to_owned()] };
+        Ok(Invocation { notes, ..invocation(&argv, args.integer("interval").unwrap_or(5), Some(OUTPUT), output) })
     }
 
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
@@ -67,12 +70,13 @@ impl ArgEncoder for Pidstat {
         let mut header = None;
         // One sample is many rows with one time; the next sample begins with a header.
         let mut sample: Option<(i64, i64)> = None;
+        let mut samples = 0;
         while let Some(line) = lines.next_text()? {
             if line.is_empty() || line.starts_with("Linux ") {
                 continue;
             }
-            if let Some(names) = line.strip_prefix('#') {
-                header = Header::read(names);
+            if let Some(found) = line.strip_prefix('#').and_then(Header::read) {
+                header = Some(found);
                 sample = None;
                 continue;
             }
@@ -83,20 +87,26 @@ impl ArgEncoder for Pidstat {
             };
             let unix_ns = match sample {
                 Some((before, unix_ns)) if before == displayed => unix_ns,
-                _ => axis.place(displayed),
+                _ => {
+                    samples += 1;
+                    axis.place(displayed)
+                }
             };
             sample = Some((displayed, unix_ns));
             table.row(unix_ns, cells)?;
         }
         lines.warnings().for_each(|warning| table.warn(warning));
+        if lines.torn() {
+            table.repaired(samples);
+        }
         Ok(vec![table.finish()?])
     }
 }
 
 /// Where pidstat has its columns; their number depends on its version.
 struct Header {
-    /// How many there are before the command.
-    count: usize,
+    /// Of those before the command, whether they have decimals.
+    decimal: Vec<bool>,
     places: Vec<Option<usize>>,
 }
 
@@ -108,15 +118,20 @@ impl Header {
             return None;
         };
         let places = COLUMNS.iter().map(|(theirs, _)| names[..count].iter().position(|name| name == theirs)).collect();
-        Some(Self { count, places })
+        let decimal = names[..count].iter().map(|name| name.starts_with('%') || name.ends_with("/s")).collect();
+        Some(Self { decimal, places })
     }
 
     /// The time and the cells of a row; the command is all that is left behind the numbers.
     fn row(&self, line: &str) -> Option<(i64, Vec<String>)> {
         let mut rest = line;
         let mut numbers = Vec::new();
-        for _ in 0..self.count {
+        for decimal in &self.decimal {
             let (word, behind) = rest.trim_start().split_once(char::is_whitespace)?;
+            // Where a torn row and the one after it have become one line, numbers are not in their columns any more.
+            if *decimal && !word.contains('.') {
+                return None;
+            }
             numbers.push(word.parse::<f64>().ok().filter(|x| x.is_finite())?);
             rest = behind;
         }
@@ -157,6 +172,14 @@ mod tests {
     }
 
     #[test]
+    fn a_user_is_told_what_only_root_may_read() {
+        let facts = HostFacts { uid: 1000, ..crate::tool::tests::facts("12.6.1") };
+        let invocation = Pidstat.encode(&Args::new().complete(&PIDSTAT).unwrap(), &facts).unwrap();
+        assert_eq!(invocation.notes, [NO_IO]);
+        assert!(encoded(&Pidstat, &Args::new()).notes.is_empty(), "as root");
+    }
+
+    #[test]
     fn each_process_of_each_sample_is_a_row_and_commands_keep_their_blanks() {
         let (table, csv) = converted(FILE.as_bytes());
         assert_eq!((table.rows, table.warnings.len()), (6, 0));
@@ -176,8 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_torn_row_that_another_one_follows_costs_only_that_line() {
+        let at = FILE.find("1795384735").unwrap() + 60;
+        let (table, csv) = converted([&FILE[..at], &FILE[FILE.find("1795384737").unwrap()..]].concat().as_bytes());
+        assert_eq!(table.warnings, ["lines that are not rows of pidstat were left out"]);
+        assert_eq!(table.rows, 3, "{csv}");
+    }
+
+    #[test]
     fn a_command_line_with_an_end_of_line_costs_only_its_rest() {
-        let (table, _) = converted(FILE.replace("vmstat -t", "vmstat\n-t").as_bytes());
+        let (table, _) = converted(FILE.replace("vmstat -t", "vmstat\n# as in a script\n-t").as_bytes());
         assert_eq!(table.rows, 6);
         assert_eq!(table.warnings, ["lines that are not rows of pidstat were left out"]);
     }
@@ -186,9 +217,18 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
             converted(&bytes);
-            let cut = converted(&FILE.as_bytes()[..at]).0;
-            prop_assert!(cut.rows <= 6);
             converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat());
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_rows(at in 0..FILE.len(), zeros in 0usize..9000) {
+            let (table, csv) = converted(&[&FILE.as_bytes()[..at], &vec![0; zeros]].concat());
+            let is_row = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit()) && line.ends_with('\n');
+            let rows: Vec<&str> = FILE[..at].split_inclusive('\n').filter(is_row).collect();
+            prop_assert_eq!(table.rows, rows.len() as u64);
+            let is_torn = zeros > 0 || !(at == 0 || FILE[..at].ends_with('\n'));
+            prop_assert_eq!(table.repaired, is_torn.then_some(rows.len().div_ceil(2) as u64));
+            prop_assert!(csv.ends_with('\n') && converted(FILE.as_bytes()).1.starts_with(&csv));
         }
     }
 }

@@ -6,7 +6,7 @@ use autoprof_plugin::{
 use serde_json::Value;
 
 use crate::{
-    json::{Samples, cell, objects},
+    json::{Samples, cell, objects, settle},
     tool::{installed, interval, invocation, required},
 };
 
@@ -140,6 +140,9 @@ impl ArgEncoder for Sar {
         if installed(&raw.facts, "sadf").is_err() {
             return Ok(Vec::new());
         }
+        if is_empty(raw, OUTPUT) && !is_empty(raw, DATA) {
+            return Err(left_to_the_user(raw));
+        }
         let interval = raw.args.number("interval").unwrap_or(1.0);
         let mut samples = Samples::new(open(raw, OUTPUT)?);
         let columns = TRAFFIC.iter().chain(ERRORS).map(|(_, name)| *name);
@@ -169,9 +172,29 @@ impl ArgEncoder for Sar {
                 }
             }
         }
-        samples.warnings().for_each(|warning| network.warn(warning));
+        let others = tables.iter_mut().map(|(_, table)| table);
+        settle(&samples, raw, OUTPUT, std::iter::once(&mut network).chain(others))?;
         std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table)).map(TableWriter::finish).collect()
     }
+}
+
+/// Whether a file is not there, or nothing is in it.
+fn is_empty(raw: &RawResults, file: &str) -> bool {
+    std::fs::metadata(raw.file(file)).map_or(true, |file| file.len() == 0)
+}
+
+/// What to do when the host could not run sadf any more.
+///
+/// A converter runs no program on a host's files: sadf is not made for files that somebody may have forged, and reads
+/// those of its own version only.
+fn left_to_the_user(raw: &RawResults) -> ConvertError {
+    let version = raw.facts.tools.get("sar").map(|tool| tool.version.as_str()).filter(|v| !v.is_empty());
+    let version = version.unwrap_or("the host's version of sysstat");
+    let message = format!(
+        "there is no {OUTPUT}, since sadf could not run on the host; with {version}, also of a {DATA} that is torn: \
+         sadf -j {DATA} -- -A > {OUTPUT}"
+    );
+    ConvertError::new(ConvertErrorKind::Format, message)
 }
 
 fn interfaces(table: &mut TableWriter, unix_ns: i64, sample: &Value) -> Result<(), ConvertError> {
@@ -204,7 +227,7 @@ mod tests {
     // sar and sadf of sysstat 12.6.1: two samples, without the interrupts.
     const FILE: &str = include_str!("../tests/data/sar.json");
 
-    fn converted(bytes: &[u8]) -> (Vec<Table>, impl Fn(&str) -> String) {
+    fn converted(bytes: &[u8]) -> (Vec<Table>, impl Fn(&str) -> String + use<>) {
         let (directory, raw) = raw(&Sar, OUTPUT, bytes, TIMES);
         let tables = Sar.convert(&raw).unwrap();
         (tables, move |file| std::fs::read_to_string(directory.path().join(file)).unwrap())
@@ -233,6 +256,15 @@ mod tests {
     }
 
     #[test]
+    fn where_sadf_could_not_run_the_way_to_run_it_is_told() {
+        let (_directory, raw) = raw(&Sar, DATA, b"x", TIMES);
+        let told = Sar.convert(&raw).unwrap_err().to_string();
+        assert!(told.contains("with sysstat version 12.6.1") && told.ends_with("sadf -j sar.data -- -A > sar.json"));
+        std::fs::write(raw.file(OUTPUT), "").unwrap();
+        assert_eq!(Sar.convert(&raw).unwrap_err().to_string(), told);
+    }
+
+    #[test]
     fn network_tcp_memory_paging_and_load_become_tables() {
         let (tables, read) = converted(FILE.as_bytes());
         let rows: Vec<(&str, u64)> = tables.iter().map(|t| (t.file.as_str(), t.rows)).collect();
@@ -251,6 +283,22 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
             let _ = converted(&bytes).0;
             let _ = converted(&[&FILE.as_bytes()[..at], &bytes[..]].concat()).0;
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_samples(at in 1..FILE.len(), zeros in 0usize..9000) {
+            let (tables, read) = converted(&[&FILE.as_bytes()[..at], &vec![0; zeros]].concat());
+            let (_, whole) = converted(FILE.as_bytes());
+            // A sample ends with the brace at this depth.
+            let samples = FILE[..at].matches("\n     }").count() as u64;
+            prop_assert!(tables.iter().all(|table| table.repaired == Some(samples)));
+            prop_assert_eq!(tables[1].rows, samples);
+            for table in &tables {
+                let csv = read(&table.file);
+                prop_assert!(csv.ends_with('\n') && whole(&table.file).starts_with(&csv));
+            }
+            let is_closed = samples == 0 || read("sar.repaired.json").ends_with("}\n]}]}}\n");
+            prop_assert!(is_closed);
         }
     }
 }

@@ -54,7 +54,7 @@ pub mod tests {
     pub fn facts(version: &str) -> HostFacts {
         let mut facts = HostFacts::default();
         for name in ["iostat", "mpstat", "sar", "sadf", "pidstat"] {
-            let tool = Tool { path: format!("/usr/bin/{name}"), version: version.into() };
+            let tool = Tool { path: format!("/usr/bin/{name}"), version: version.into(), ..Tool::default() };
             facts.tools.insert(name.into(), tool);
         }
         facts
@@ -75,6 +75,7 @@ pub mod tests {
             began_unix_ns,
             ended_unix_ns,
             facts: facts("sysstat version 12.6.1"),
+            clock_steps: Vec::new(),
         };
         (directory, raw)
     }

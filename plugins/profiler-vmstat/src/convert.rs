@@ -35,19 +35,18 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     let names: Vec<&str> = COLUMNS.iter().map(|(_, name)| *name).collect();
     let mut table = TableWriter::create(raw, "vmstat.csv", interval, &names)?;
     let mut axis = TimeAxis::new(raw, interval);
-    // Where each of our columns stands in vmstat's rows.
-    let mut places: Option<Vec<Option<usize>>> = None;
+    let mut header: Option<Header> = None;
     let mut since_boot = !omits_first(&raw.facts);
     while let Some(line) = lines.next_text()? {
         let fields: Vec<&str> = line.split_whitespace().collect();
         if fields.starts_with(&["r", "b"]) {
-            places = Some(COLUMNS.iter().map(|(theirs, _)| fields.iter().position(|f| f == theirs)).collect());
+            header = Some(Header::read(&fields));
             continue;
         }
         if fields.first().is_none_or(|f| f.starts_with("procs") || f.starts_with("--procs")) {
             continue;
         }
-        let Some((displayed, cells)) = places.as_ref().and_then(|p| Some((time(&fields)?, row(&fields, p)?))) else {
+        let Some((displayed, cells)) = header.as_ref().and_then(|header| header.row(&fields)) else {
             table.warn("lines that are not rows of vmstat were left out");
             continue;
         };
@@ -57,22 +56,48 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         table.row(axis.place(displayed), cells)?;
     }
     lines.warnings().for_each(|warning| table.warn(warning));
+    if lines.torn() {
+        table.repaired(table.rows());
+    }
     Ok(vec![table.finish()?])
+}
+
+/// What vmstat's header says of its rows.
+struct Header {
+    /// How many words a row has.
+    count: usize,
+    /// Where each of our columns stands.
+    places: Vec<Option<usize>>,
+}
+
+impl Header {
+    /// The columns of a line such as `r b swpd … gu UTC`.
+    fn read(names: &[&str]) -> Self {
+        let zone = names.last().is_some_and(|name| name.chars().all(|c| c.is_ascii_uppercase()));
+        // A date and a time of day stand below the name of the time zone.
+        let count = names.len() + if zone { 1 } else { 2 };
+        let places = COLUMNS.iter().map(|(theirs, _)| names.iter().position(|name| name == theirs)).collect();
+        Self { count, places }
+    }
+
+    /// The time and the cells of a row in our order; none when one of them is not what it should be.
+    fn row<'a>(&self, fields: &[&'a str]) -> Option<(i64, Vec<&'a str>)> {
+        // A torn row and the one after it may have become one line.
+        if fields.len() != self.count {
+            return None;
+        }
+        let cell = |place: &Option<usize>| match place {
+            Some(at) => fields.get(*at).copied().filter(|text| text.parse::<u64>().is_ok()),
+            None => Some(""),
+        };
+        Some((time(fields)?, self.places.iter().map(cell).collect::<Option<_>>()?))
+    }
 }
 
 /// The time at the end of a row: a date and a time of day, in UTC since the client sets `TZ`.
 fn time(fields: &[&str]) -> Option<i64> {
     let [.., date, time] = fields else { return None };
     utc_date_time(&format!("{date} {time}"))
-}
-
-/// The cells of a row in our order; none when one of them is not a number.
-fn row<'a>(fields: &[&'a str], places: &[Option<usize>]) -> Option<Vec<&'a str>> {
-    let cell = |place: &Option<usize>| match place {
-        Some(at) => fields.get(*at).copied().filter(|text| text.parse::<u64>().is_ok()),
-        None => Some(""),
-    };
-    places.iter().map(cell).collect()
 }
 
 #[cfg(test)]
@@ -99,6 +124,7 @@ mod tests {
             began_unix_ns: 1_795_384_731_475_658_219,
             ended_unix_ns: 1_795_384_735_982_128_218,
             facts: facts(version),
+            clock_steps: Vec::new(),
         };
         let tables = Vmstat.convert(&raw);
         (tables, std::fs::read_to_string(raw.file("vmstat.csv")).unwrap_or_default())
@@ -132,7 +158,16 @@ mod tests {
     fn a_cut_row_is_left_out() {
         let (tables, _) = converted("4.0.2", &NEW.as_bytes()[..NEW.len() - 3]);
         let table = &tables.unwrap()[0];
-        assert_eq!((table.rows, table.warnings.len()), (2, 1));
+        assert_eq!((table.rows, table.warnings.len(), table.repaired), (2, 1, Some(2)));
+    }
+
+    #[test]
+    fn a_torn_row_that_another_one_follows_costs_only_that_line() {
+        let (before, after) = NEW.split_at(NEW.find("58:53").unwrap() - 60);
+        let (tables, csv) = converted("4.0.2", [before, after.split_once('\n').unwrap().1, after].concat().as_bytes());
+        let table = &tables.unwrap()[0];
+        assert_eq!(table.warnings, ["lines that are not rows of vmstat were left out"]);
+        assert!(csv.lines().skip(1).all(|line| line.contains(",22658224,221536,1654072,")), "{csv}");
     }
 
     proptest! {
@@ -142,10 +177,15 @@ mod tests {
         }
 
         #[test]
-        fn a_file_cut_anywhere_gives_its_whole_rows(at in 0..NEW.len()) {
+        fn a_file_cut_anywhere_gives_its_whole_rows(at in 0..NEW.len(), zeros in 0usize..9000) {
             let whole = NEW[..at].matches('\n').count().saturating_sub(2);
-            let table = converted("4.0.2", &NEW.as_bytes()[..at]).0.unwrap().remove(0);
+            let torn = [&NEW.as_bytes()[..at], &vec![0; zeros]].concat();
+            let (tables, csv) = converted("4.0.2", &torn);
+            let table = tables.unwrap().remove(0);
             prop_assert_eq!(table.rows, whole as u64);
+            let is_torn = zeros > 0 || !(at == 0 || NEW[..at].ends_with('\n'));
+            prop_assert_eq!(table.repaired, is_torn.then_some(whole as u64));
+            prop_assert!(csv.ends_with('\n') && converted("4.0.2", NEW.as_bytes()).1.starts_with(&csv));
         }
 
         #[test]

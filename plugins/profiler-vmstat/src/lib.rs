@@ -80,7 +80,10 @@ mod tests {
 
     pub(crate) fn facts(version: &str) -> HostFacts {
         let mut facts = HostFacts::default();
-        facts.tools.insert("vmstat".into(), Tool { path: "/usr/bin/vmstat".into(), version: version.into() });
+        facts.tools.insert(
+            "vmstat".into(),
+            Tool { path: "/usr/bin/vmstat".into(), version: version.into(), ..Tool::default() },
+        );
         facts
     }
 

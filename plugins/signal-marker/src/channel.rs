@@ -12,6 +12,8 @@ const MAX_STDERR: usize = 4096;
 
 /// One `autoprof-client attach`.
 pub(crate) struct Attached {
+    /// Kept: the process runs over it.
+    _session: Arc<dyn Session>,
     input: Box<dyn ProcessInput>,
     output: Box<dyn ProcessOutput>,
     /// Standard output that is not handed out yet.
@@ -26,10 +28,10 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn new(process: Process) -> Self {
+    pub(crate) fn new(session: Arc<dyn Session>, process: Process) -> Self {
         let Process { input, output } = process;
         let (pending, stderr) = (BytesMut::new(), Vec::new());
-        Self { input, output, pending, scanned: 0, heard: false, stderr, closed: None }
+        Self { _session: session, input, output, pending, scanned: 0, heard: false, stderr, closed: None }
     }
 
     /// The next line that is there already, without its end.
@@ -66,7 +68,10 @@ impl Attached {
             Err(e) => {
                 let shown = one_line(&String::from_utf8_lossy(&text[..text.len().min(200)]));
                 let message = format!("the client said something that is no event: {shown}");
-                Err(SignalError::caused(SignalErrorKind::Protocol, message, &e))
+                let mut error = SignalError::new(SignalErrorKind::Protocol, message);
+                // It quotes what the client said, as it is and at any length.
+                error.chain.push(one_line(&e.to_string()));
+                Err(error)
             }
         }
     }
@@ -94,7 +99,9 @@ impl Channel for Attached {
     async fn signal(&mut self, signal: Signal) -> Result<(), SignalError> {
         let line = match signal {
             Signal::Marker(marker, time) => format!("{marker} {time}\n"),
-            Signal::Beat => "beat\n".to_owned(),
+            Signal::Beat(question) => format!("beat {question}\n"),
+            // One line, whatever is in the name.
+            Signal::Mark(name) => format!("mark {}\n", one_line(&name)),
         };
         Ok(self.input.write(line.into()).await?)
     }

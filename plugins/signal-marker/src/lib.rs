@@ -26,10 +26,10 @@ pub struct MarkerSignaler;
 #[async_trait]
 impl Signaler for MarkerSignaler {
     async fn attach(&self, session: Arc<dyn Session>, client: &ClientHandle) -> Result<Box<dyn Channel>, SignalError> {
-        let ClientHandle { directory, after } = client;
+        let ClientHandle { directory, after, .. } = client;
         let program = format!("{directory}/{CLIENT_PROGRAM}");
         let command = Command::new([&program, "attach", directory, &after.to_string()]);
         let process = session.exec(&command).await?;
-        Ok(Box::new(channel::Attached::new(process)))
+        Ok(Box::new(channel::Attached::new(session, process)))
     }
 }

@@ -20,7 +20,7 @@ async fn attach(script: &str, after: u64) -> (TempDir, Box<dyn Channel>) {
     fs::write(&client, format!("#!/bin/sh\n{}\n", script.replace("STAMP", STAMP))).unwrap();
     fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
     let session = Local.connect(&Host::local()).await.unwrap();
-    let handle = ClientHandle { directory: dir.path().to_str().unwrap().to_owned(), after };
+    let handle = ClientHandle { directory: dir.path().to_str().unwrap().to_owned(), after, ..ClientHandle::default() };
     let channel = MarkerSignaler.attach(session, &handle).await.unwrap();
     (dir, channel)
 }
@@ -34,22 +34,22 @@ async fn signals_go_in_as_lines_and_events_come_out() {
     let script = r#"
         while read -r line; do
             n=$((n + 1)); printf '%s\n' "$line" >> "$2/lines"
-            printf '{"seq":%d,STAMP,"event":"beat","bytes":%d}\n' "$n" "$3"
+            printf '{"seq":%d,STAMP,"event":"beat","question":7,"bytes":%d,"took_ns":9}\n' "$n" "$3"
         done"#;
     let (dir, mut channel) = attach(script, 41).await;
     let signals = [
         Signal::Marker(Marker::Start, MarkerTime::At(12_000_000_345)),
         Signal::Marker(Marker::Stop, MarkerTime::Now),
         Signal::Marker(Marker::Report, MarkerTime::Now),
-        Signal::Beat,
+        Signal::Beat(7),
     ];
     for (nth, signal) in signals.into_iter().enumerate() {
         channel.signal(signal).await.unwrap();
         let event = channel.event().await.unwrap();
-        assert_eq!((event.seq, event.kind), (nth as u64 + 1, EventKind::Beat { bytes: 41 }));
+        assert_eq!((event.seq, event.kind), (nth as u64 + 1, EventKind::Beat { question: 7, bytes: 41, took_ns: 9 }));
     }
     let lines = fs::read_to_string(dir.path().join("lines")).unwrap();
-    assert_eq!(lines, "start A 12.000000345\nstop A\nreport A\nbeat\n");
+    assert_eq!(lines, "start A 12.000000345\nstop A\nreport A\nbeat 7\n");
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn the_end_says_what_the_client_said() {
 #[tokio::test]
 async fn a_client_that_is_not_there_is_an_end_too() {
     let session = Local.connect(&Host::local()).await.unwrap();
-    let handle = ClientHandle { directory: "/nonexistent".into(), after: 0 };
+    let handle = ClientHandle { directory: "/nonexistent".into(), after: 0, ..ClientHandle::default() };
     let mut channel = MarkerSignaler.attach(session, &handle).await.unwrap();
     let error = closed(channel.as_mut()).await.to_string();
     assert_eq!(error, "the client is no longer attached (exit status 127): /nonexistent/autoprof-client: not found");

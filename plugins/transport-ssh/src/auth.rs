@@ -187,6 +187,7 @@ impl Login<'_> {
     }
 
     async fn passwords(&mut self) -> Step {
+        // Also so that no password is in the first request: russh logs that one's bytes, at the level debug.
         if self.offered.is_none() && !self.over {
             let asked = self.handle.authenticate_none(self.settings.user.clone());
             let result = step(self.settings, "authentication", asked).await?;
@@ -213,10 +214,10 @@ impl Login<'_> {
                 None => self.secrets.ask(format!("password for {account}")).await,
             };
             let Some(password) = asked else { break };
-            let shown = self.handle.authenticate_password(self.settings.user.clone(), password.clone());
+            let shown = self.handle.authenticate_password(self.settings.user.clone(), password.reveal());
             let result = step(self.settings, "authentication", shown).await?;
             if self.settle(result, "password".to_owned())? {
-                self.secrets.remember(&account, &password);
+                self.secrets.remember(&account, password);
                 return Ok(true);
             }
             if !self.offers(MethodKind::Password) {
@@ -249,7 +250,7 @@ impl Login<'_> {
         let mut answers = Vec::new();
         for prompt in prompts {
             let text = autoprof_plugin::core::text::one_line(&prompt.prompt);
-            answers.push(self.secrets.ask(format!("{}: {text}", self.account())).await?);
+            answers.push(self.secrets.ask(format!("{}: {text}", self.account())).await?.into_string());
         }
         Some(answers)
     }

@@ -16,13 +16,15 @@ type OpenedKey = Result<Arc<PrivateKey>, String>;
 
 /// Opened keys and passwords of this process.
 ///
-/// They are kept because many hosts share one key: the person is asked once, also when they decline.
+/// They are kept because many hosts share one key: the person is asked once, also when they decline. A passphrase is not
+/// kept, the key that it opened is; both and passwords are cleared when they are dropped. Not cleared are the copies of
+/// passwords that russh makes on their way to the host.
 pub(crate) struct Secrets {
     prompter: Arc<dyn Prompter>,
     /// Held by whoever is asking: two prompts on one terminal cannot be told apart.
     turn: Arc<tokio::sync::Mutex<()>>,
     keys: Arc<Mutex<HashMap<PathBuf, OpenedKey>>>,
-    passwords: Mutex<HashMap<String, String>>,
+    passwords: Mutex<HashMap<String, Secret>>,
 }
 
 impl Secrets {
@@ -62,7 +64,7 @@ impl Secrets {
     }
 
     /// Asks for a secret; none: there is nobody to ask, or they declined.
-    pub(crate) async fn ask(&self, text: String) -> Option<String> {
+    pub(crate) async fn ask(&self, text: String) -> Option<Secret> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let prompter = Arc::clone(&self.prompter);
         let answer = blocking(move || {
@@ -73,13 +75,13 @@ impl Secrets {
     }
 
     /// The password that let an account in before.
-    pub(crate) fn password(&self, account: &str) -> Option<String> {
+    pub(crate) fn password(&self, account: &str) -> Option<Secret> {
         lock(&self.passwords).get(account).cloned()
     }
 
     /// Keeps a password that let an account in, for further connections to it.
-    pub(crate) fn remember(&self, account: &str, password: &str) {
-        lock(&self.passwords).insert(account.to_owned(), password.to_owned());
+    pub(crate) fn remember(&self, account: &str, password: Secret) {
+        lock(&self.passwords).insert(account.to_owned(), password);
     }
 }
 
@@ -88,7 +90,7 @@ fn open(file: &Path, prompter: &dyn Prompter) -> OpenedKey {
         let Some(passphrase) = prompter.secret(&format!("passphrase for {}", file.display())) else {
             return Err("it has a passphrase, and nobody gave it".to_owned());
         };
-        if let Ok(key) = load_secret_key(file, Some(&passphrase)) {
+        if let Ok(key) = load_secret_key(file, Some(passphrase.reveal())) {
             return Ok(Arc::new(key));
         }
     }

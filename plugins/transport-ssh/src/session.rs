@@ -1,9 +1,9 @@
 //! Commands on a connected host, and their streams.
-use std::{any::Any, collections::VecDeque, sync::Mutex, sync::PoisonError};
+use std::{any::Any, sync::Mutex, sync::PoisonError};
 
 use autoprof_plugin::prelude::*;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     connect::{Connection, Connector, words},
@@ -12,6 +12,10 @@ use crate::{
 
 /// Most connections to one host; each gives room for `MaxSessions` commands more.
 const MOST_CONNECTIONS: usize = 32;
+
+/// How many messages, of 32 KiB at most, may wait for who reads a command's output: enough that the two sides are not
+/// woken for each of them.
+const MESSAGES_AHEAD: usize = 32;
 
 /// A host that commands can be run on.
 pub(crate) struct SshSession {
@@ -106,7 +110,7 @@ impl Session for SshSession {
         let (connection, channel) = self.channel().await?;
         let window = connection.state.window(channel.id());
         let (mut reader, writer) = channel.split();
-        let mut early = VecDeque::new();
+        let mut early = Vec::new();
         let start = async {
             let gone = || connection.closed("before the command was started");
             writer.exec(true, line).await.map_err(|_| gone())?;
@@ -118,14 +122,15 @@ impl Session for SshSession {
                         return Err(TransportError::new(TransportErrorKind::Exec, message));
                     }
                     None | Some(ChannelMsg::Close) => return Err(gone()),
-                    Some(other) => early.push_back(other),
+                    Some(other) => early.push(other),
                 }
             }
         };
         timeout(connection.step_timeout, start).await.map_err(|_| connection.too_slow("starting a command"))??;
         let program = command.argv[0].clone();
         let input = Input { writer: Arc::new(writer), window, connection: Arc::clone(&connection), open: true };
-        let output = Output { reader, early, status: None, drained: false, connection, program };
+        let messages = forwarded(early, reader);
+        let output = Output { messages, status: None, drained: false, connection, program };
         Ok(Process { input: Box::new(input), output: Box::new(output) })
     }
 
@@ -140,6 +145,32 @@ impl Session for SshSession {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// What a command's reader is to have, without word of the window.
+///
+/// russh queues [`ChannelMsg::WindowAdjusted`] beside output, and while a queue is full it does nothing else on the
+/// whole connection. sshd widens the window by each page that a command reads, so that a caller who writes first and
+/// reads afterwards would end the connection without having left any output unread.
+fn forwarded(early: Vec<ChannelMsg>, mut reader: ChannelReadHalf) -> mpsc::Receiver<ChannelMsg> {
+    let (to, messages) = mpsc::channel(MESSAGES_AHEAD);
+    tokio::spawn(async move {
+        let mut early = early.into_iter();
+        loop {
+            let message = match early.next() {
+                Some(message) => Some(message),
+                None => tokio::select! {
+                    message = reader.wait() => message,
+                    () = to.closed() => return,
+                },
+            };
+            let Some(message) = message else { return };
+            if !matches!(message, ChannelMsg::WindowAdjusted { .. }) && to.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    messages
 }
 
 /// A command's standard input.
@@ -227,9 +258,7 @@ impl Drop for Input {
 
 /// A command's output and end.
 struct Output {
-    reader: ChannelReadHalf,
-    /// What came before the host had confirmed the start.
-    early: VecDeque<ChannelMsg>,
+    messages: mpsc::Receiver<ChannelMsg>,
     /// sshd sends the status while output may still be on its way, so it is kept until that has ended.
     status: Option<ExitStatus>,
     drained: bool,
@@ -259,11 +288,7 @@ impl ProcessOutput for Output {
                 return self.end(true);
             }
             // The only await, and one that loses nothing when it is dropped.
-            let message = match self.early.pop_front() {
-                Some(message) => Some(message),
-                None => self.reader.wait().await,
-            };
-            match message {
+            match self.messages.recv().await {
                 Some(ChannelMsg::Data { data }) => return Ok(OutputChunk::Stdout(data)),
                 Some(ChannelMsg::ExtendedData { data, .. }) => return Ok(OutputChunk::Stderr(data)),
                 Some(ChannelMsg::ExitStatus { exit_status }) => {

@@ -88,6 +88,21 @@ async fn a_command_that_stops_reading_ends_the_writing_and_not_the_connection() 
 }
 
 #[tokio::test]
+async fn a_command_that_reads_in_small_steps_may_end_before_its_output_is_read() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("");
+    let session = lab.connect().await.unwrap();
+    // sshd widens the window by each page that the pipe takes: more often than messages may wait for their reader.
+    let script = "for _ in $(seq 400); do dd bs=4096 count=1 of=/dev/null 2> /dev/null; done; exit 3";
+    let Process { mut input, mut output } = session.exec(&Command::sh(script, [""; 0])).await.unwrap();
+    let error = input.write(Bytes::from(vec![0; 40 << 20])).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Closed, "{error}");
+    assert_eq!(output.next().await.unwrap(), OutputChunk::Exit(ExitStatus::Code(3)));
+}
+
+#[tokio::test]
 async fn a_command_that_does_not_read_does_not_hold_up_others() {
     if !ready() {
         return;

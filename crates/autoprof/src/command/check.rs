@@ -4,15 +4,18 @@ use std::{io::IsTerminal, sync::Arc};
 use autoprof_core::{
     Host,
     event::RunEventKind,
-    job::{JobFile, Require},
-    manifest::{HostStep, Manifest, ProfilerState},
+    job::Require,
+    manifest::{HostStep, Manifest, ProfilerState, RunSettings, Sudo},
     profilers::Profilers,
     run::Recorder,
 };
-use autoprof_report::summary::{Paint, summary};
+use autoprof_report::{
+    sudoers::sudoers,
+    summary::{Paint, summary},
+};
 
 use crate::{
-    cli::{Check, Global, Targets},
+    cli::{Check, Global},
     command::run::runtime,
     exit::Failure,
     paint, print,
@@ -23,8 +26,14 @@ use crate::{
 pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
     let job = wire::read_job(check.targets.job.as_deref())?;
     let asked = wire::asked(global, &check.targets, &job)?;
-    let survey = survey(global, &check.targets, &job, asked)?;
-    if check.json {
+    let mut settings = wire::settings(&check.targets, &job, None, Life::Attached { lease: None });
+    if check.sudoers {
+        settings.sudo = Sudo::Assumed;
+    }
+    let survey = survey(global, settings, asked)?;
+    if check.sudoers {
+        print(&sudoers(&survey));
+    } else if check.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
     } else {
         print(&verdicts(&survey, paint(global, std::io::stdout().is_terminal())));
@@ -33,8 +42,7 @@ pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
 }
 
 /// Connects to the hosts, finds out what would run there, and leaves nothing behind.
-pub fn survey(global: &Global, targets: &Targets, job: &JobFile, asked: Asked) -> Result<Manifest, Failure> {
-    let settings = wire::settings(targets, job, false, None, Life::Attached { lease: None });
+pub fn survey(global: &Global, settings: RunSettings, asked: Asked) -> Result<Manifest, Failure> {
     let scratch = tempfile::Builder::new().prefix("autoprof-check-").tempdir()?;
     let directory = camino::Utf8PathBuf::from_path_buf(scratch.path().to_owned())
         .map_err(|path| Failure::usage(format!("{} is not UTF-8", path.display())))?;
@@ -45,7 +53,7 @@ pub fn survey(global: &Global, targets: &Targets, job: &JobFile, asked: Asked) -
         require: Require::All,
         test: None,
         hosts: asked.hosts.clone(),
-        settings: settings.clone(),
+        settings: Box::new(settings.clone()),
     };
     let recorder = Arc::new(Recorder::create(directory, created, Vec::new())?);
     let store = Arc::new(wire::store(global));

@@ -23,6 +23,7 @@ pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
                 accept_new_host_keys: false,
                 insecure_host_keys: false,
                 forks: None,
+                sudo: false,
                 tmpdir: None,
             };
             let asked = wire::asked(global, &targets, &read)?;

@@ -13,7 +13,7 @@ use crate::{cli, cli::Global, exit::Failure, print, wire};
 
 /// Lists profilers, or shows one.
 pub fn profilers(global: &Global, asked: &cli::Profilers) -> Result<u8, Failure> {
-    let plugins = wire::plugins(global);
+    let plugins = wire::plugins(global)?;
     let mut infos: Vec<&ProfilerInfo> = plugins.profilers().map(|(info, _)| info).collect();
     infos.sort_by(|a, b| a.name.cmp(&b.name));
     let Some(name) = &asked.name else {
@@ -85,7 +85,8 @@ fn param_line(param: &Param) -> String {
 /// What would run on a host that has everything.
 fn show_commands(registry: &Registry, info: &ProfilerInfo) {
     let tools = info.tool_probes().map(|probe| {
-        let tool = Tool { path: format!("/usr/bin/{}", probe.name), version: "version 999.0".into() };
+        let tool =
+            Tool { path: format!("/usr/bin/{}", probe.name), version: "version 999.0".into(), ..Tool::default() };
         (probe.name, tool)
     });
     let facts = HostFacts {
@@ -122,12 +123,16 @@ struct Row {
 
 /// Lists plugins.
 pub fn plugins(global: &Global, json: bool) -> Result<u8, Failure> {
-    let plugins = wire::plugins(global);
+    let plugins = wire::plugins(global)?;
     let found = plugins.candidates().iter().map(|c| Row {
         name: c.note.name.clone(),
         provides: c.note.provides.join(","),
         version: c.note.version.clone(),
-        state: c.shadowed_by.as_ref().map_or_else(|| "usable".into(), |by| format!("shadowed by {by}")),
+        state: match &c.shadowed_by {
+            Some(by) => format!("shadowed by {by}"),
+            None if c.is_locked() => "usable, locked".into(),
+            None => "usable".into(),
+        },
         file: c.path.to_string(),
     });
     let refused = plugins.rejected().iter().map(|r| Row {

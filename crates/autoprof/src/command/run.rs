@@ -102,7 +102,8 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
 }
 
 fn dry_run(global: &Global, options: &RunOptions, job: &JobFile, asked: Asked) -> Result<u8, Failure> {
-    let survey = check::survey(global, &options.targets, job, asked)?;
+    let settings = wire::settings(&options.targets, job, Some(options), Life::Attached { lease: None });
+    let survey = check::survey(global, settings, asked)?;
     if options.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
     } else {
@@ -118,7 +119,7 @@ pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
     }
     let paint = paint(global, std::io::stderr().is_terminal());
     if wire::say(global) >= Say::Phases {
-        eprint!("{}", summary(&outcome.manifest, paint));
+        crate::screen::plain(&summary(&outcome.manifest, paint));
     }
     match &outcome.end {
         End::Complete => {}
@@ -133,6 +134,10 @@ pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
         crate::screen::line(&format!("the data is on the hosts; `autoprof report {run}` brings it back"));
         return;
     }
+    if let Some(problem) = &outcome.unrecorded {
+        let text = exit::with_sources(problem);
+        crate::screen::line(&format!("not all of this is on record: {text}; free some space, then `autoprof report`"));
+    }
     for (host, directory) in &outcome.left {
         crate::screen::line(&format!("left on {host}: {directory}"));
     }
@@ -141,7 +146,7 @@ pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
         crate::screen::line(&format!("`autoprof report {run}` ends what still runs and brings back what is there"));
     }
     if wire::say(global) >= Say::Phases {
-        eprintln!("results: {}", outcome.directory);
+        crate::screen::plain(&format!("results: {}\n", outcome.directory));
     }
 }
 

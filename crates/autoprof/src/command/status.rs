@@ -10,7 +10,7 @@ use autoprof_report::{size::bytes, summary::summary};
 use camino::Utf8Path;
 
 use crate::{
-    cli::{Global, OneRun, Status},
+    cli::{Attach, Global, List, Mark, OneRun, Status, Which},
     command::run::{conclude, runtime},
     exit::{self, Failure},
     interrupt, paint, print,
@@ -86,31 +86,72 @@ pub fn report(global: &Global, one: &OneRun) -> Result<u8, Failure> {
     go_on(global, one, true)
 }
 
+/// Lists runs.
+pub fn list(global: &Global, list: &List) -> Result<u8, Failure> {
+    status(global, &Status { run: None, results: list.results.clone(), json: list.json })
+}
+
+/// Goes on with a run whose process is gone.
+pub fn attach(global: &Global, attach: &Attach) -> Result<u8, Failure> {
+    let duration = attach.duration;
+    let outcome = with_run(global, &attach.which, async |run, env| conduct::attach(run, env, duration).await)?;
+    conclude(global, &outcome, attach.json);
+    // A status that nobody knows is not one that a script should take for success.
+    let unknown = outcome.manifest.test.as_ref().is_some_and(|test| test.exit_code == Some(u8::MAX));
+    Ok(match exit::of_run(&outcome) {
+        0 if unknown => exit::PROFILING_FAILED,
+        code => code,
+    })
+}
+
+/// Puts a named instant on every host's timeline.
+pub fn mark(global: &Global, mark: &Mark) -> Result<u8, Failure> {
+    with_run(global, &mark.which, async |run, env| conduct::mark(run, &mark.name, env).await)?;
+    Ok(0)
+}
+
 fn go_on(global: &Global, one: &OneRun, report: bool) -> Result<u8, Failure> {
-    let directory = run::find(&one.run, &one.results)?;
+    let outcome = with_run(global, &one.which, async |run, env| match report {
+        true => conduct::report(run, env).await,
+        false => conduct::stop(run, env).await,
+    })?;
+    conclude(global, &outcome, one.json);
+    Ok(exit::of_run(&outcome))
+}
+
+/// Does something with a run that another process began, with the plugins that it was begun with.
+fn with_run<T>(
+    global: &Global,
+    which: &Which,
+    work: impl AsyncFnOnce(&Utf8Path, conduct::Environment) -> Result<T, conduct::ConductError>,
+) -> Result<T, Failure> {
+    let directory = run::find(&which.run, &which.results)?;
     let manifest = run::read(&directory)?;
     let registry = Arc::new(registry_of(global, &manifest)?);
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
-    let env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout);
-    let outcome = if report {
-        runtime.block_on(conduct::report(&directory, env))
-    } else {
-        runtime.block_on(conduct::stop(&directory, env))
-    };
+    let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout);
+    if let Some(config) = which.ssh_config.clone() {
+        env.update_host = Some(Arc::new(move |host| {
+            if host.transport == "ssh" {
+                host.options.insert("ssh_config".to_owned(), config.to_string());
+            }
+        }));
+    }
+    let done = runtime.block_on(work(&directory, env));
     screen.close();
-    let outcome = outcome.map_err(|e| with_owner(e, &directory))?;
-    conclude(global, &outcome, one.json);
-    Ok(exit::of_run(&outcome))
+    // Plugins have threads of their own; what an interruption left running must not hold the exit.
+    runtime.shutdown_background();
+    done.map_err(|e| with_owner(e, &directory))
 }
 
 /// Names what to do about a run that another process conducts.
 fn with_owner(error: conduct::ConductError, directory: &Utf8Path) -> Failure {
     match error {
         conduct::ConductError::Run(RunError::Busy(_)) => Failure::Usage {
-            message: format!("{directory} is being conducted by an `autoprof run` that goes on"),
+            message: format!("{directory} is being conducted by another autoprof process that goes on"),
             hint: Some("interrupt that process (Ctrl-C, or kill -INT): it stops, collects and reports".into()),
         },
         other => other.into(),

@@ -5,14 +5,13 @@ use std::{error::Error, sync::Arc};
 
 use autoprof_core::{
     Host, Registry,
-    conduct::{self, Environment, Interrupts, Plan, Work},
-    job::{Require, Timeouts},
+    conduct::{self, Environment, Plan, Work},
+    job::Require,
     manifest::RunSettings,
     profilers::ProfilerSet,
-    protocol::DEFAULT_TMPDIR,
     run::Place,
     store::ClientStore,
-    test::{Passthrough, Test},
+    test::Test,
 };
 
 #[tokio::main]
@@ -35,31 +34,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         place: Place::At(directory.into()),
         hosts: vec![Host::local()],
         profilers,
-        work: Work::Test(Test {
-            argv: ["sh", "-c", "sleep 2"].map(String::from).to_vec(),
-            directory: None,
-            env: Default::default(),
-            timeout: None,
-        }),
+        work: Work::Test(Test::new(["sh", "-c", "sleep 2"])),
+        windows: None,
         require: Require::All,
-        settings: RunSettings {
-            signaler: "marker".into(),
-            tmpdir: DEFAULT_TMPDIR.into(),
-            keep: false,
-            forks: 8,
-            lease_ms: Some(60_000),
-            max_duration_ms: 600_000,
-            timeouts: Timeouts::default(),
-        },
+        settings: RunSettings { lease_ms: Some(60_000), max_duration_ms: 600_000, ..RunSettings::default() },
     };
-    let environment = Environment {
-        registry: Arc::new(registry),
-        store: Arc::new(ClientStore::new(vec![clients.into()])),
-        observers: Vec::new(),
-        interrupts: Interrupts::never(),
-        output: Arc::new(Passthrough),
-        live: false,
-    };
+    let store = ClientStore::new(vec![clients.into()]);
+    let environment = Environment::new(Arc::new(registry), Arc::new(store));
 
     let outcome = conduct::conduct(plan, environment).await?;
     for (name, record) in &outcome.manifest.hosts["local"].profilers {

@@ -1,0 +1,131 @@
+//! What is done on a host before a client runs there: its program is installed, and what would run is planned.
+use std::sync::Arc;
+
+use autoprof_protocol::{HostFacts, Invocation, ToolProbe};
+use bytes::Bytes;
+
+use super::{HostClient, Trouble, within};
+use crate::{
+    error::{ErrorKind, PluginError},
+    event::HostEvent,
+    install::{self, Wanted},
+    manifest::Sudo,
+    profiler::{Origin, ProfilerProxy},
+    sudo::Script,
+    text,
+    transport::{Command, capture},
+};
+
+/// Most that a command may print on standard error when it is tried.
+const MOST_SUDO: usize = 64 * 1024;
+
+impl HostClient {
+    /// Connects, installs, plans: everything that touches the host before a client runs.
+    pub(crate) async fn survey(&mut self, proxies: &[ProfilerProxy]) -> Option<()> {
+        self.note(HostEvent::Connecting);
+        let connected = self.connect().await;
+        self.or_fail("connect", connected)?;
+        let probes: Vec<ToolProbe> =
+            proxies.iter().flat_map(|proxy| proxy.encoder().profiler().tool_probes()).collect();
+        let installed = self.install(&probes).await;
+        if installed.is_err() {
+            self.remove_without_client().await;
+        }
+        let mut facts = self.or_fail("install", installed)?;
+        facts.sudo = self.context.settings.sudo != Sudo::Never && facts.uid != 0;
+        self.note(HostEvent::Facts { facts: Box::new(facts.clone()) });
+        let planned = self.plan(proxies, &facts).await;
+        self.or_fail("sudo", planned)?;
+        self.boot_id = Some(facts.boot_id.clone());
+        self.facts = Some(facts);
+        Some(())
+    }
+
+    /// Makes a directory on the host and puts the client's program into it.
+    pub(super) async fn install(&mut self, probes: &[ToolProbe]) -> Result<HostFacts, Trouble> {
+        let session = self.connect().await?;
+        let timeout = self.context.settings.timeouts.install;
+        let tmpdir = self.context.settings.tmpdir.clone();
+        let store = Arc::clone(&self.context.store);
+        let wanted = Wanted { tmpdir: &tmpdir, probes, keep_client: self.context.settings.keep_client };
+        let begun = within("install", timeout, install::begin(session.as_ref(), &store, wanted)).await?;
+        let probed = &begun.probed;
+        if !probed.directory.starts_with(&format!("{}/", tmpdir.trim_end_matches('/'))) {
+            let own = &probed.directory;
+            tracing::warn!(host = %self.host, "{tmpdir} on it can be changed by others, so that {own} is used");
+        }
+        self.directory = Some(probed.directory.clone());
+        self.note(if self.after == 0 {
+            HostEvent::Installing { directory: probed.directory.clone() }
+        } else {
+            HostEvent::Reinstalled { directory: probed.directory.clone() }
+        });
+        within("install", timeout, begun.finish(session.as_ref(), &store, probes)).await
+    }
+
+    /// Encodes every profiler for this host.
+    async fn plan(&mut self, proxies: &[ProfilerProxy], facts: &HostFacts) -> Result<(), Trouble> {
+        for proxy in proxies {
+            let (profiler, args) = (proxy.name().to_owned(), proxy.args().clone());
+            let preset = proxy.origin().preset().map(str::to_owned);
+            let encoded = match proxy.encode(facts) {
+                Ok(invocation) => self.refused_by_sudo(&invocation).await?.map_or(Ok(invocation), Err),
+                Err(e) => Err(with_hint(&e)),
+            };
+            self.note(match encoded {
+                Ok(invocation) => {
+                    let tool_version = tool_version(proxy, facts);
+                    HostEvent::Planned { profiler, preset, args, invocation: invocation.into(), tool_version }
+                }
+                Err(reason) => match proxy.origin() {
+                    Origin::Named => HostEvent::Refused { profiler, args, reason },
+                    Origin::Preset(_) => HostEvent::Skipped { profiler, preset, args, reason },
+                },
+            });
+        }
+        Ok(())
+    }
+
+    /// Why what a profiler runs as root cannot be run by sudo there, if it cannot: it is run, for nothing. What sudo says
+    /// of its rules is whether they allow a command, not whether without a password.
+    async fn refused_by_sudo(&mut self, invocation: &Invocation) -> Result<Option<String>, Trouble> {
+        let timeout = self.context.settings.timeouts.install;
+        for argv in invocation.root_commands() {
+            let script = match Script::of(argv) {
+                Ok(script) => script,
+                Err(e) => return Ok(Some(e.to_string())),
+            };
+            if self.context.settings.sudo != Sudo::Allowed {
+                continue;
+            }
+            let session = self.connect().await?;
+            let trial = Command::sh("exec sudo -n -- \"$1\" > /dev/null", [script.path.clone()]);
+            let trial = capture(session.as_ref(), &trial, Bytes::new(), MOST_SUDO);
+            let trial = within("install", timeout, trial).await?;
+            if !trial.status.success() {
+                let said = text::one_line(&trial.stderr_text());
+                let command = Command::new(argv.iter().cloned());
+                return Ok(Some(format!(
+                    "cannot be run by sudo ({}: {said}): {command}, as {} (`autoprof check --sudoers` prints what root \
+                     has to put there)",
+                    trial.status, script.path
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {
+    match &error.hint {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
+    }
+}
+
+/// The version of the first program that a profiler needs, as this host has it.
+fn tool_version(proxy: &ProfilerProxy, facts: &HostFacts) -> Option<String> {
+    let mut probes = proxy.encoder().profiler().tool_probes();
+    let version = probes.find_map(|probe| facts.tools.get(&probe.name).map(|tool| tool.version.clone()));
+    version.filter(|v| !v.is_empty())
+}

@@ -1,0 +1,181 @@
+//! Being a relay.
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use async_nats::{Client, Message};
+use autoprof_relay::{Order, READY, Said, What, connect};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::{Instant, sleep_until},
+};
+
+use crate::start;
+
+/// How often a relay without a client looks whether there is still a directory.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it waits for somebody to attach, or to tell an attached client something, before it ends. Those who listen
+/// ask for signs of life at least twice a minute.
+const IDLE: Duration = Duration::from_secs(300);
+/// How much of what `attach` says on standard error is passed on.
+const LAST_WORDS: u64 = 2000;
+/// The certificates, which the library takes from a file.
+const CA: &str = "relay-ca.pem";
+
+/// Serves the client of a directory until there is none.
+///
+/// # Errors
+/// When the server cannot be reached at the beginning.
+pub fn serve(dir: &Path) -> io::Result<()> {
+    // Fails for a group leader, which a person's shell has made it: it is on its own then as well.
+    let _ = rustix::process::setsid();
+    let Some(_lock) = start::lock(dir)? else { return say_ready() };
+    let mut order = String::new();
+    io::stdin().read_to_string(&mut order)?;
+    let order: Order = serde_json::from_str(&order).map_err(|e| io::Error::other(format!("no order: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(relay(dir, order))
+}
+
+fn say_ready() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{READY}")?;
+    out.flush()
+}
+
+async fn relay(dir: &Path, order: Order) -> io::Result<()> {
+    let ca = order.ca.as_ref().map(|_| dir.join(CA));
+    if let (Some(path), Some(text)) = (&ca, &order.ca) {
+        fs::write(path, text)?;
+    }
+    let (command, event) = (order.command(), order.event());
+    let broker = connect("autoprof-relay", &order.servers, ca.as_deref(), order.login).await?;
+    let mut orders = broker.subscribe(command).await.map_err(io::Error::other)?;
+    // Ready is who will hear the next order.
+    broker.flush().await.map_err(io::Error::other)?;
+    say_ready()?;
+    let mut relay = Relay { dir: dir.to_owned(), broker, event, attached: None, last: 0 };
+    let mut idle = Instant::now() + IDLE;
+    loop {
+        let look = if relay.attached.is_some() { idle } else { idle.min(Instant::now() + LOOK) };
+        tokio::select! {
+            order = orders.next() => {
+                let Some(order) = order else { return Err(io::Error::other("the connection to the server has ended")) };
+                idle = Instant::now() + IDLE;
+                relay.obey(order).await?;
+            }
+            line = next_line(&mut relay.attached) => match line? {
+                Some(line) => relay.pass_on(line).await?,
+                None => relay.let_go().await?,
+            },
+            () = sleep_until(look) => {
+                if Instant::now() >= idle || !dir.exists() {
+                    relay.broker.flush().await.map_err(io::Error::other)?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The client's next line; none when it has ended. Never where there is none. Cancel safe.
+async fn next_line(attached: &mut Option<Attached>) -> io::Result<Option<String>> {
+    match attached {
+        Some(attached) => attached.output.next_line().await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Relay {
+    dir: PathBuf,
+    broker: Client,
+    event: String,
+    attached: Option<Attached>,
+    /// The number of the last event that was passed on.
+    last: u64,
+}
+
+/// A running `autoprof-client attach`.
+struct Attached {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+/// What of an event is looked at here.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+impl Relay {
+    async fn obey(&mut self, order: Message) -> io::Result<()> {
+        let text = String::from_utf8_lossy(&order.payload).into_owned();
+        if let Some(after) = text.strip_prefix("attach ") {
+            let answer = match after.trim().parse() {
+                Ok(after) => self.attach(after).await.map_or_else(|e| e.to_string(), |()| "attached".to_owned()),
+                Err(e) => format!("event number {after}: {e}"),
+            };
+            if let Some(reply) = order.reply {
+                self.broker.publish(reply, answer.into()).await.map_err(io::Error::other)?;
+            }
+            return Ok(());
+        }
+        match &mut self.attached {
+            Some(attached) => {
+                // One that has ended says so by the end of its output.
+                let _ = attached.input.write_all(format!("{}\n", text.trim()).as_bytes()).await;
+                Ok(())
+            }
+            None => self.say(What::End("nobody is attached to the client".to_owned())).await,
+        }
+    }
+
+    /// Attaches behind an event, instead of whoever is attached.
+    async fn attach(&mut self, after: u64) -> io::Result<()> {
+        if let Some(mut before) = self.attached.take() {
+            before.child.kill().await?;
+        }
+        let mut command = Command::new(self.dir.join("autoprof-client"));
+        command.arg("attach").arg(&self.dir).arg(after.to_string()).kill_on_drop(true);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let none = || io::Error::other("a pipe is missing");
+        let input = child.stdin.take().ok_or_else(none)?;
+        let output = BufReader::new(child.stdout.take().ok_or_else(none)?).lines();
+        self.last = after;
+        self.attached = Some(Attached { child, input, output });
+        Ok(())
+    }
+
+    async fn pass_on(&mut self, line: String) -> io::Result<()> {
+        let numbered: Option<Numbered> = serde_json::from_str(&line).ok();
+        self.last = self.last.max(numbered.map_or(0, |event| event.seq));
+        self.say(What::Line(line)).await
+    }
+
+    /// Says how an `attach` ended.
+    async fn let_go(&mut self) -> io::Result<()> {
+        let Some(Attached { mut child, input, .. }) = self.attached.take() else { return Ok(()) };
+        drop(input);
+        let mut words = Vec::new();
+        if let Some(stderr) = child.stderr.take() {
+            stderr.take(LAST_WORDS).read_to_end(&mut words).await?;
+        }
+        let status: ExitStatus = child.wait().await?;
+        let words = String::from_utf8_lossy(&words);
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.say(What::End(format!("{status}: {}", words.join(" ")))).await
+    }
+
+    async fn say(&self, what: What) -> io::Result<()> {
+        let said = Said { last: self.last, what };
+        self.broker.publish(self.event.clone(), said.to_string().into()).await.map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,148 @@
+//! The line to one client, by way of the server.
+use std::time::Duration;
+
+use async_nats::{Client, Subscriber};
+use autoprof_plugin::{
+    core::{protocol::Event, text::one_line},
+    prelude::*,
+};
+use autoprof_relay::{Order, Said, What};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long a relay may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may be silent after it was asked for a sign of life: as long as a connection of SSH may, which is found
+/// broken by its keepalives then.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long what was missed may take before it is asked for again.
+const REPLAY: Duration = Duration::from_secs(2);
+
+/// A client that is attached to by its relay.
+pub(crate) struct Relayed {
+    broker: Client,
+    command: String,
+    said: Subscriber,
+    /// The last event that was handed out.
+    after: u64,
+    /// Since when an answer is waited for.
+    asked: Option<Instant>,
+    /// Whether there is something that has not come.
+    missed: bool,
+    /// When that was asked for.
+    replayed: Option<Instant>,
+    /// Why nothing more comes.
+    closed: Option<SignalError>,
+}
+
+impl Relayed {
+    /// Has the relay attach to its client, behind an event.
+    pub(crate) async fn attach(broker: Client, order: &Order, after: u64) -> Result<Self, SignalError> {
+        let command = order.command();
+        let said = broker.subscribe(order.event()).await.map_err(|e| gone(&e.to_string()))?;
+        let request = broker.request(command.clone(), format!("attach {after}").into());
+        let answer = match timeout(ANSWER_WITHIN, request).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(e)) => return Err(gone(&format!("the relay does not answer: {e}"))),
+            Err(_) => {
+                let message = format!("the relay did not answer within {} s", ANSWER_WITHIN.as_secs());
+                return Err(SignalError::new(SignalErrorKind::Timeout, message));
+            }
+        };
+        let answer = String::from_utf8_lossy(&answer.payload);
+        if answer != "attached" {
+            return Err(gone(&format!("the relay could not attach to the client: {}", one_line(&answer))));
+        }
+        Ok(Self { broker, command, said, after, asked: None, missed: false, replayed: None, closed: None })
+    }
+
+    async fn tell(&self, line: String) -> Result<(), SignalError> {
+        self.broker.publish(self.command.clone(), line.into()).await.map_err(|e| gone(&e.to_string()))
+    }
+
+    /// The event in a message, if it is the next one.
+    fn take(&mut self, payload: &[u8]) -> Result<Option<Event>, SignalError> {
+        let text = String::from_utf8_lossy(payload);
+        let unclear = |e: &str| {
+            let shown = one_line(&text.chars().take(200).collect::<String>());
+            SignalError::new(SignalErrorKind::Protocol, format!("the relay said {shown}: {}", one_line(e)))
+        };
+        let Said { last, what } = text.parse().map_err(|e: String| unclear(&e))?;
+        let line = match what {
+            What::Line(line) => line,
+            What::End(why) => {
+                let message = format!("the client is no longer attached ({})", one_line(&why));
+                self.closed = Some(SignalError::new(SignalErrorKind::Closed, message));
+                return Ok(None);
+            }
+        };
+        let event: Event = serde_json::from_str(&line).map_err(|e| unclear(&e.to_string()))?;
+        let is_next = event.seq == self.after + 1;
+        if is_next {
+            self.after = event.seq;
+        }
+        self.missed |= last > self.after;
+        // One without a number is of now; one that was handed out, or before which some are missing, is not.
+        Ok((event.seq == 0 || is_next).then_some(event))
+    }
+
+    /// Asks for what was missed: the server keeps nothing for those who were away for a moment. Cancel safe.
+    async fn replay(&mut self) -> Result<(), SignalError> {
+        if self.missed && self.replayed.is_none_or(|when| when.elapsed() > REPLAY) {
+            tracing::info!(after = self.after, subject = self.command, "asking for events that were missed");
+            self.tell(format!("attach {}", self.after)).await?;
+            self.replayed = Some(Instant::now());
+            self.missed = false;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Channel for Relayed {
+    async fn signal(&mut self, signal: Signal) -> Result<(), SignalError> {
+        let line = match signal {
+            Signal::Marker(marker, time) => format!("{marker} {time}"),
+            Signal::Beat(question) => {
+                self.asked.get_or_insert_with(Instant::now);
+                format!("beat {question}")
+            }
+            // One line, whatever is in the name.
+            Signal::Mark(name) => format!("mark {}", one_line(&name)),
+        };
+        self.tell(line).await
+    }
+
+    async fn event(&mut self) -> Result<Event, SignalError> {
+        loop {
+            if let Some(closed) = &self.closed {
+                return Err(closed.clone());
+            }
+            self.replay().await?;
+            let silent = self.asked.map(|asked| asked + SILENCE);
+            let silence = async {
+                match silent {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both are cancel safe.
+            let message = tokio::select! {
+                message = self.said.next() => message.ok_or_else(|| gone("the connection to it has ended"))?,
+                () = silence => {
+                    let message = format!("nothing was heard of the host for {} s", SILENCE.as_secs());
+                    return Err(SignalError::new(SignalErrorKind::Timeout, message));
+                }
+            };
+            self.asked = None;
+            if let Some(event) = self.take(&message.payload)? {
+                return Ok(event);
+            }
+        }
+    }
+}
+
+/// The way through the server is not there any more.
+fn gone(why: &str) -> SignalError {
+    SignalError::new(SignalErrorKind::Closed, format!("the NATS server: {why}"))
+}
