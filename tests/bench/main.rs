@@ -23,6 +23,8 @@ use camino::Utf8PathBuf;
 use clap::{Parser, ValueEnum};
 use lab::Lab;
 
+use crate::contender::Row;
+
 /// Measure connect + install + ready, skew and collection against ssh, scp, pdsh and clush.
 #[derive(Debug, Parser)]
 struct Options {
@@ -75,20 +77,34 @@ enum Part {
     Weight,
 }
 
+/// What has been measured, said as it comes: the table is printed when all is there.
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn add(&mut self, rows: Vec<Row>) {
+        for row in &rows {
+            let median = table::median(row).map_or("absent".to_owned(), table::number);
+            eprintln!("    {}: {}: {median}", row.what, row.name);
+        }
+        self.0.extend(rows);
+    }
+}
+
 fn main() {
     let Options { runs, hosts, scale, together, only, compare, size, slow } = Options::parse();
     if let Some(prefix) = compare {
         contender::compare_with(prefix);
     }
     println!("{}\nruns: {runs} each, after one that does not count; the contenders take turns\n", machine::describe());
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     if only.contains(&Part::Latency) {
         eprintln!("latency ...");
-        rows.extend(latency::measure(&lab(1), runs));
+        rows.add(latency::measure(&lab(1), runs));
     }
     for count in hosts.into_iter().filter(|_| only.contains(&Part::Fanout)) {
         eprintln!("{count} hosts ...");
-        rows.extend(fanout::measure(&lab(count), runs));
+        rows.add(fanout::measure(&lab(count), runs));
     }
     let mut notes = String::new();
     if only.contains(&Part::Scale) {
@@ -97,39 +113,39 @@ fn main() {
             eprintln!("scale, {count} hosts ...");
             let measured = scale::measure(&lab(count), runs);
             points.extend(table::median(&measured[0]).map(|median| (f64::from(count), median)));
-            rows.extend(measured);
+            rows.add(measured);
         }
         notes = format!("\nfrom launch to the last host ready, time ∝ hosts^{:.2}", scale::exponent(&points));
     }
     if only.contains(&Part::Together) {
         eprintln!("together ...");
-        rows.extend(together::measure(&lab(together), runs));
+        rows.add(together::measure(&lab(together), runs));
     }
     if only.contains(&Part::Far) {
         eprintln!("together, far ...");
-        rows.extend(together::measure_far(&lab(together), Duration::from_millis(20), runs));
+        rows.add(together::measure_far(&lab(together), Duration::from_millis(20), runs));
     }
     if only.contains(&Part::Collection) {
         eprintln!("collection ...");
-        rows.extend(collection::measure(&lab(1), size, runs));
+        rows.add(collection::measure(&lab(1), size, runs));
     }
     if only.contains(&Part::Many) {
         eprintln!("collection from many ...");
-        rows.extend(collection::from_many(&lab(32), size / 8, runs));
+        rows.add(collection::from_many(&lab(32), size / 8, runs));
     }
     if only.contains(&Part::Slow) {
         eprintln!("slow line ...");
-        rows.extend(slow::perf_data(&lab(1), slow, runs));
+        rows.add(slow::perf_data(&lab(1), slow, runs));
     }
     if only.contains(&Part::Small) {
         eprintln!("small files ...");
-        rows.extend(slow::small_files(&lab(1), runs));
+        rows.add(slow::small_files(&lab(1), runs));
     }
     if only.contains(&Part::Weight) {
         eprintln!("weight ...");
-        rows.extend(weight::measure(&lab(1), runs));
+        rows.add(weight::measure(&lab(1), runs));
     }
-    println!("{}{notes}\n\n{}\nload at the end: {}", table::render(&rows), table::NOTES, machine::load());
+    println!("{}{notes}\n\n{}\nload at the end: {}", table::render(&rows.0), table::NOTES, machine::load());
 }
 
 /// Hosts, with namespaces of their own where that is possible.

@@ -20,6 +20,7 @@ pub fn measure(lab: &Lab, runs: u32) -> Vec<Row> {
     let own = [
         ("from launch to the last host ready", "ms"),
         ("the whole run", "ms"),
+        ("CPU of the controller for a host, until the last is connected (others install by then)", "ms"),
         ("CPU of the controller for a host, whole run", "ms"),
         ("most memory of the controller", "MiB"),
         ("most open files of the controller", "files"),
@@ -39,11 +40,11 @@ fn one(lab: &Lab, count: usize) -> Vec<f64> {
     let launched = jiff::Timestamp::now();
     let began = Instant::now();
     let mut child = command.spawn().expect("autoprof can be started");
-    let (mut cpu, mut memory, mut files) = (0.0, 0.0, 0);
+    let (mut cpu, mut memory, mut files) = (Vec::new(), 0.0, 0);
     let status = loop {
         let proc = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap_or_default();
         if let Some(seen) = cpu_seconds(&proc("stat")) {
-            cpu = seen;
+            cpu.push((jiff::Timestamp::now(), seen));
         }
         let most = proc("status")
             .lines()
@@ -60,7 +61,10 @@ fn one(lab: &Lab, count: usize) -> Vec<f64> {
     assert!(status.success(), "the run on {count} hosts: {status}");
     let run = Run::of(launched, directory);
     let ready = milliseconds(launched, run.last("/event/event/event", "ready"));
-    vec![ready, whole, cpu * 1e3 / count as f64, memory / 1024.0, files as f64]
+    let connected = milliseconds(launched, run.last("/event/what", "installing"));
+    let by_then = cpu.iter().take_while(|(at, _)| milliseconds(launched, *at) <= connected).last();
+    let per_host = |seen: Option<&(jiff::Timestamp, f64)>| seen.map_or(0.0, |(_, cpu)| cpu * 1e3 / count as f64);
+    vec![ready, whole, per_host(by_then), per_host(cpu.last()), memory / 1024.0, files as f64]
 }
 
 /// User and system time of a process.

@@ -49,6 +49,6 @@ fn summary(samples: &[f64]) -> Option<(f64, f64, f64)> {
 }
 
 /// Three digits or so, no more than a median of a few runs carries.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }

@@ -30,6 +30,16 @@ fn marks_are_on_every_hosts_timeline_whoever_conducts_the_run() {
     running.finish(LONG).expect_success();
     let manifest = lab::manifest(&out);
     assert_eq!(manifest["marks"][0]["name"], "phase 2");
+    let (mut order, text) = ([Vec::new(), Vec::new()], events());
+    for event in text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+        let names = order.iter_mut().zip(["h1", "h2"]).find(|(_, host)| event["host"] == *host);
+        if let (Some((names, _)), Some("marked")) = (names, event["event"].as_str()) {
+            names.push(event["name"].as_str().unwrap().to_owned());
+        }
+    }
+    for names in order {
+        assert_eq!(names, ["test began", "phase 2", "test ended"], "{text}");
+    }
     assert_eq!(run(&["mark", out.as_str(), "late"]).code(), 2);
 
     let out = scratch.path("started");

@@ -17,6 +17,12 @@ const MOST_CONNECTIONS: usize = 32;
 /// woken for each of them.
 const MESSAGES_AHEAD: usize = 32;
 
+/// How much of a command's input russh is handed at a time: one packet.
+///
+/// It encrypts all that it is handed before it writes, into a buffer that keeps its size for as long as the
+/// connection lasts: a megabyte for each host that a client was sent to.
+const PIECE: usize = 32 * 1024;
+
 /// A host that commands can be run on.
 pub(crate) struct SshSession {
     connector: Arc<Connector>,
@@ -228,9 +234,16 @@ impl Input {
 impl ProcessInput for Input {
     async fn write(&mut self, mut data: Bytes) -> Result<(), TransportError> {
         while !data.is_empty() {
-            let piece = data.split_to(self.room().await?.min(data.len()));
+            let piece = data.split_to(self.room().await?.min(PIECE).min(data.len()));
             self.window.send_modify(|window| window.take(piece.len()));
-            self.progress(self.writer.data_bytes(piece)).await?;
+            let link = &self.connection.link;
+            let written = link.written() + piece.len() as u64;
+            self.progress(async {
+                self.writer.data_bytes(piece).await?;
+                link.reached(written).await;
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     established: AtomicBool,
     /// Those who wait to read and to write.
     waiting: [Mutex<Option<Waker>>; 2],
+    /// Bytes that the carrier has taken.
+    written: watch::Sender<u64>,
     gone: watch::Sender<bool>,
 }
 
@@ -38,6 +40,7 @@ impl Link {
             cut: AtomicBool::default(),
             established: AtomicBool::default(),
             waiting: Default::default(),
+            written: watch::Sender::new(0),
             gone: watch::Sender::new(false),
         }
     }
@@ -55,6 +58,17 @@ impl Link {
     /// Says that the handshake is over; acknowledgements may be delayed again.
     pub(crate) fn establish(&self) {
         self.established.store(true, Relaxed);
+    }
+
+    /// Bytes that have been written in all.
+    pub(crate) fn written(&self) -> u64 {
+        *self.written.borrow()
+    }
+
+    /// Waits until so many bytes have been written in all.
+    pub(crate) async fn reached(&self, bytes: u64) {
+        // As in `gone`.
+        let _ = self.written.subscribe().wait_for(|written| *written >= bytes).await;
     }
 
     /// Waits until russh has let go of the stream.
@@ -135,10 +149,12 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.link.check(1, cx)?;
-        match &mut self.carrier {
+        let taken = ready!(match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
             Carrier::Jump(stream) => Pin::new(stream).poll_write(cx, data),
-        }
+        })?;
+        self.link.written.send_modify(|written| *written += taken as u64);
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -22,6 +22,9 @@ const LIVE_BEAT: Duration = Duration::from_secs(2);
 const QUIET_BEAT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often the file of marks is looked at.
 const MARKS_EVERY: Duration = Duration::from_millis(200);
+/// Marks on the hosts' own timelines, and in their kernels' traces, of what happens on the controller.
+const TEST_BEGAN: &str = "test began";
+const TEST_ENDED: &str = "test ended";
 /// Longer than anything lasts; tokio's clock ends somewhere.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
@@ -62,6 +65,7 @@ impl<'a> Working<'a> {
             match test.start(&workload, &self.output(plan.windows.as_ref())) {
                 Ok(started) => {
                     self.recorder.record(RunEventKind::TestBegan { env: test.recorded_env() });
+                    self.profilers.mark(TEST_BEGAN).await;
                     running = Some(started);
                 }
                 Err(not_run) => {
@@ -105,6 +109,7 @@ impl<'a> Working<'a> {
         }
         if let Some(end) = end {
             self.test_ended(&workload, end);
+            self.profilers.mark(TEST_ENDED).await;
         }
         if let End::Interrupted(by) = &how {
             self.recorder.record(RunEventKind::Interrupted { by: by.clone() });
