@@ -29,7 +29,9 @@ impl Run {
     pub fn go_by(config: &Utf8Path, lab: &Lab, hosts: &str, more: &[&str]) -> Self {
         let directory = lab.directory().join("run");
         let mut command = contender::autoprof();
-        command.args(["run", "-q", "--ssh-config", config.as_str(), "-w", hosts, "-o", directory.as_str()]).args(more);
+        command
+            .args(["run", "-q", "--no-report", "--ssh-config", config.as_str(), "-w", hosts, "-o", directory.as_str()])
+            .args(more);
         let launched = Timestamp::now();
         lab::run(&mut command, Duration::from_secs(300)).expect_success();
         Self::of(launched, directory)

@@ -11,6 +11,7 @@ mod fanout;
 mod latency;
 mod machine;
 mod masters;
+mod report;
 mod scale;
 mod slow;
 mod table;
@@ -43,11 +44,11 @@ struct Options {
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
     /// Only these parts, comma-separated: latency, fanout, scale,
-    /// together, far, collection, many, slow, small, weight
+    /// together, far, collection, many, slow, small, weight, report
     #[arg(
         long,
         value_name = "PART,...",
-        default_value = "latency,fanout,together,far,collection,many,slow,small,weight",
+        default_value = "latency,fanout,together,far,collection,many,slow,small,weight,report",
         value_delimiter = ','
     )]
     only: Vec<Part>,
@@ -75,6 +76,7 @@ enum Part {
     Slow,
     Small,
     Weight,
+    Report,
 }
 
 /// What has been measured, said as it comes: the table is printed when all is there.
@@ -144,6 +146,10 @@ fn main() {
     if only.contains(&Part::Weight) {
         eprintln!("weight ...");
         rows.add(weight::measure(&lab(1), runs));
+    }
+    if only.contains(&Part::Report) {
+        eprintln!("report ...");
+        rows.add(report::measure(100, 3600, runs));
     }
     println!("{}{notes}\n\n{}\nload at the end: {}", table::render(&rows.0), table::NOTES, machine::load());
 }

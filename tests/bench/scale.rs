@@ -35,7 +35,17 @@ fn one(lab: &Lab, count: usize) -> Vec<f64> {
     let directory = lab.directory().join("run");
     let mut command = autoprof();
     let hosts = format!("h[1-{count}]");
-    command.args(["run", "-q", "--ssh-config", lab.ssh_config().as_str(), "-w", &hosts, "-o", directory.as_str()]);
+    command.args([
+        "run",
+        "-q",
+        "--no-report",
+        "--ssh-config",
+        lab.ssh_config().as_str(),
+        "-w",
+        &hosts,
+        "-o",
+        directory.as_str(),
+    ]);
     command.args(["-p", "proc", "-d", "0"]).stdin(Stdio::null()).stdout(Stdio::null());
     let launched = jiff::Timestamp::now();
     let began = Instant::now();

@@ -48,7 +48,7 @@ fn start_status_stop_and_report_are_four_processes() {
         assert!(!times(&out.join(format!("hosts/{host}/proc/cpu.csv"))).is_empty());
     }
     lab.assert_clean();
-    let again = run(&["report", out.as_str()]);
+    let again = run(&["report", "--no-report", out.as_str()]);
     assert_eq!(again.code(), 2);
     assert!(again.stderr.contains("is over"), "{again}");
 }

@@ -24,6 +24,7 @@
 
 mod broker;
 mod burner;
+mod fleet;
 mod host;
 mod keeper;
 mod keys;
@@ -45,6 +46,7 @@ mod terminal;
 
 pub use broker::Broker;
 pub use burner::burner;
+pub use fleet::fleet;
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};
 pub use leftovers::Leftovers;

@@ -1,8 +1,20 @@
 //! Turns what is known of a run into something that a person reads.
 //!
-//! [`summary`] is the table hosts × profilers with the reasons below it; [`plan`] is what would run on each host.
+//! [`summary`] is the table hosts × profilers with the reasons below it; [`plan`] is what would run on each host;
+//! [`page`] is the report, of [`charts`] and [`findings`] that are made of [`metrics`] and [`frame`]s.
 
+pub mod charts;
+pub mod compare;
+pub mod export;
+pub mod findings;
+pub mod flame;
+pub mod frame;
+pub mod metrics;
+pub mod page;
+pub mod place;
 pub mod plan;
+mod reduce;
+pub mod show;
 pub mod size;
 pub mod sudoers;
 pub mod summary;

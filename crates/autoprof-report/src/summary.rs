@@ -69,7 +69,7 @@ fn data(host: &HostRecord) -> String {
 }
 
 /// Every reason with the hosts that it holds for, in the order of the first host.
-fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
+pub(crate) fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
     let mut order: Vec<String> = Vec::new();
     let mut hosts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut note = |host, text: String| {
@@ -109,7 +109,7 @@ fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
 }
 
 /// Names, and how many more there are when they would not fit a line.
-fn join(hosts: &[&str]) -> String {
+pub(crate) fn join(hosts: &[&str]) -> String {
     const SHOWN: usize = 6;
     match hosts.len() {
         0..=SHOWN => hosts.join(", "),

@@ -78,8 +78,16 @@ pub enum Subcommands {
     Status(Status),
     /// Stop the profilers of a started run; results stay on the hosts until `report`
     Stop(OneRun),
-    /// Stop a started run if need be, bring its results back and clean the hosts
-    Report(OneRun),
+    /// Stop a started run if need be, bring its results back, clean the hosts, and write the report
+    Report(Report),
+    /// Open the report of a run in the browser
+    View(View),
+    /// Show the figures of a run and what stands out in it
+    Show(Show),
+    /// Say what differs between two runs, or between two hosts
+    Compare(Compare),
+    /// Write a run in the form that another viewer reads
+    Export(Export),
     /// Go on with a run whose process is gone, from this or another machine
     Attach(Attach),
     /// Put a named instant on every host's timeline
@@ -202,6 +210,9 @@ pub struct Run {
     /// End the test after this long (exit status 124)
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
+    /// Write no report (report/index.html) at the end
+    #[arg(long)]
+    pub no_report: bool,
     /// The test: a command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub test: Vec<String>,
@@ -304,6 +315,97 @@ pub struct OneRun {
     /// Print the result as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    #[command(flatten)]
+    pub one: OneRun,
+    /// Only bring the results back
+    #[arg(long)]
+    pub no_report: bool,
+}
+
+/// A run that is over; its hosts are not needed.
+#[derive(Debug, Args)]
+pub struct Past {
+    /// The run: its directory, its id or a unique beginning of it
+    pub run: String,
+    /// Directory of runs
+    #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
+    pub results: Utf8PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct View {
+    #[command(flatten)]
+    pub past: Past,
+    /// Print where the report is, and open nothing
+    #[arg(long)]
+    pub print: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    pub past: Past,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof compare autoprof-runs/before autoprof-runs/after
+  autoprof compare latest --host-a web1 --host-b web2")]
+pub struct Compare {
+    #[command(flatten)]
+    pub a: Past,
+    /// The other run; none: the same one, of which two hosts are compared
+    #[arg(required_unless_present = "host_b")]
+    pub other: Option<String>,
+    /// Only this host of the first run
+    #[arg(long, value_name = "HOST")]
+    pub host_a: Option<String>,
+    /// Only this host of the second run
+    #[arg(long, value_name = "HOST")]
+    pub host_b: Option<String>,
+    /// Where the page goes [default: report/compare.html of the second run]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<Utf8PathBuf>,
+    /// Print the figures as JSON, and write no page
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof export latest --format folded | flamegraph.pl > flame.svg
+  autoprof export latest --format firefox -o profile.json
+  autoprof export latest --format perfetto -o trace.json
+  autoprof export latest --format csv -o run.csv")]
+pub struct Export {
+    #[command(flatten)]
+    pub past: Past,
+    /// The form
+    #[arg(long, value_name = "FORMAT")]
+    pub format: ExportFormat,
+    /// Where it goes [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<Utf8PathBuf>,
+}
+
+/// A form that other programs read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Stacks, a line each: flamegraph.pl, inferno, speedscope
+    Folded,
+    /// Stacks for profiler.firefox.com
+    Firefox,
+    /// Figures as counters for ui.perfetto.dev
+    Perfetto,
+    /// Every number of every table, a row each
+    Csv,
 }
 
 #[derive(Debug, Args)]

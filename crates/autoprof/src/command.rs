@@ -4,6 +4,7 @@ pub mod check;
 pub mod job;
 pub mod lock;
 pub mod profilers;
+pub mod report;
 pub mod retention;
 pub mod run;
 pub mod status;

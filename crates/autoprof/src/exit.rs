@@ -9,6 +9,7 @@ use autoprof_core::{
     run::RunError,
 };
 use autoprof_loader::{LoadError, LockError};
+use autoprof_report::{export::ExportError, page::ReportError};
 use camino::Utf8PathBuf;
 
 /// Profiling failed by what was required.
@@ -69,6 +70,12 @@ pub enum Failure {
     /// A list of plugins that cannot be used or written.
     #[error(transparent)]
     PluginsLock(#[from] LockError),
+    /// A report that cannot be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A run that has not what was asked for.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// Something of this machine's.
     #[error("{0}")]
     Local(#[from] std::io::Error),
@@ -85,6 +92,8 @@ impl Failure {
         match self {
             Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
             Self::PluginsLock(_) => USAGE,
+            Self::Report(ReportError::NotOver(_)) | Self::Export(ExportError::Nothing { .. }) => USAGE,
+            Self::Report(_) | Self::Export(_) => PROFILING_FAILED,
             Self::TestNotRun { code, .. } => *code,
             Self::Plugins(LoadError::NotProvided { .. }) => USAGE,
             Self::Run(
@@ -111,6 +120,9 @@ impl Failure {
             Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
             Self::Run(RunError::Left { .. } | RunError::NotOver { .. }) => {
                 Some("`autoprof report RUN` fetches and cleans; --force removes the directory all the same".into())
+            }
+            Self::Report(ReportError::NotOver(run)) => {
+                Some(format!("`autoprof report {run}` ends it and brings its results back"))
             }
             Self::Run(RunError::NotFound { .. }) => Some("`autoprof status` lists the runs that are here".into()),
             Self::Run(RunError::Exists(_)) | Self::Conduct(ConductError::Run(RunError::Exists(_))) => {

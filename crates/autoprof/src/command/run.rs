@@ -11,7 +11,7 @@ use autoprof_report::summary::summary;
 
 use crate::{
     cli::{Global, Run, RunOptions, Start},
-    command::check,
+    command::{check, report::render},
     exit::{self, Failure},
     interrupt, paint, print,
     screen::{Say, Screen, TestStdout},
@@ -58,6 +58,9 @@ pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     screen.close();
     let outcome = outcome?;
     conclude(global, &outcome, options.json);
+    if !run.no_report {
+        render(global, &outcome);
+    }
     // Plugins have threads of their own; what a second interruption left running must not hold the exit.
     runtime.shutdown_background();
     Ok(exit::of_run(&outcome))

@@ -11,7 +11,10 @@ use camino::Utf8Path;
 
 use crate::{
     cli::{Attach, Global, List, Mark, OneRun, Status, Which},
-    command::run::{conclude, runtime},
+    command::{
+        report::render,
+        run::{conclude, runtime},
+    },
     exit::{self, Failure},
     interrupt, paint, print,
     screen::{Screen, TestStdout},
@@ -78,12 +81,12 @@ fn elapsed(manifest: &Manifest) -> std::time::Duration {
 
 /// Stops the profilers of a run.
 pub fn stop(global: &Global, one: &OneRun) -> Result<u8, Failure> {
-    go_on(global, one, false)
+    go_on(global, one, false, true)
 }
 
 /// Brings the results of a run back.
-pub fn report(global: &Global, one: &OneRun) -> Result<u8, Failure> {
-    go_on(global, one, true)
+pub fn report(global: &Global, one: &OneRun, no_report: bool) -> Result<u8, Failure> {
+    go_on(global, one, true, no_report)
 }
 
 /// Lists runs.
@@ -96,6 +99,7 @@ pub fn attach(global: &Global, attach: &Attach) -> Result<u8, Failure> {
     let duration = attach.duration;
     let outcome = with_run(global, &attach.which, async |run, env| conduct::attach(run, env, duration).await)?;
     conclude(global, &outcome, attach.json);
+    render(global, &outcome);
     // A status that nobody knows is not one that a script should take for success.
     let unknown = outcome.manifest.test.as_ref().is_some_and(|test| test.exit_code == Some(u8::MAX));
     Ok(match exit::of_run(&outcome) {
@@ -110,12 +114,15 @@ pub fn mark(global: &Global, mark: &Mark) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn go_on(global: &Global, one: &OneRun, report: bool) -> Result<u8, Failure> {
+fn go_on(global: &Global, one: &OneRun, report: bool, no_report: bool) -> Result<u8, Failure> {
     let outcome = with_run(global, &one.which, async |run, env| match report {
         true => conduct::report(run, env).await,
         false => conduct::stop(run, env).await,
     })?;
     conclude(global, &outcome, one.json);
+    if !no_report {
+        render(global, &outcome);
+    }
     Ok(exit::of_run(&outcome))
 }
 

@@ -1,0 +1,632 @@
+//! The pictures of one host: which columns of which tables belong together, as data for the page's script.
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    frame::{Frame, Group},
+    reduce,
+};
+
+/// Stretches of time that a line is drawn from: two points each, about as many as a screen has columns.
+const BUCKETS: usize = 500;
+/// Columns of a heat map.
+const HEAT_COLUMNS: usize = 300;
+/// Most lines of one picture; of more things those with the greatest values are drawn.
+const MOST_LINES: usize = 12;
+/// Most rows of a heat map.
+const MOST_ROWS: usize = 256;
+/// Most pictures of a table that is not among those known here.
+const MOST_OTHERS: usize = 6;
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Chart {
+    /// What it is about: CPU, memory, …
+    pub section: String,
+    /// What it shows.
+    pub title: String,
+    /// Unit of its values.
+    pub unit: String,
+    /// How it is drawn.
+    pub kind: Kind,
+    /// The table that it was made of, `profiler/file`.
+    pub source: String,
+    /// What it does not show.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Its lines or areas.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<Line>,
+    /// Its cells, where it is a heat map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heat: Option<Heat>,
+}
+
+/// How a picture is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Lines beside one another.
+    Lines,
+    /// Areas on top of one another.
+    Stack,
+    /// Things × time.
+    Heat,
+}
+
+/// A line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// Milliseconds: the first since the beginning of the report, each other since the one before it.
+    pub t: Vec<i64>,
+    /// Values; null: a gap.
+    pub v: Vec<Option<f64>>,
+}
+
+/// Cells, row by row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Heat {
+    /// What the rows are about.
+    pub rows: Vec<String>,
+    /// Milliseconds from the beginning of the report to the first column.
+    pub begin: i64,
+    /// Milliseconds of a column.
+    pub step: f64,
+    /// Values; null: none.
+    pub z: Vec<Vec<Option<f64>>>,
+    /// The value of the strongest colour; none: the greatest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most: Option<f64>,
+}
+
+/// Which rows of a table a picture shows.
+#[derive(Debug, Clone, Copy)]
+enum Rows {
+    /// Those about one thing.
+    Of(&'static str),
+    /// All, a line for each thing.
+    Each,
+    /// All but those about one thing.
+    EachBut(&'static str),
+}
+
+/// A picture of known columns.
+struct Spec {
+    section: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    kind: Kind,
+    /// The first of these that is there.
+    sources: &'static [Source],
+}
+
+struct Source {
+    profiler: &'static str,
+    file: &'static str,
+    rows: Rows,
+    /// Columns, with what they are called.
+    columns: &'static [(&'static str, &'static str)],
+    /// Factor to the unit.
+    times: f64,
+}
+
+const fn source(
+    profiler: &'static str,
+    file: &'static str,
+    rows: Rows,
+    columns: &'static [(&'static str, &'static str)],
+    times: f64,
+) -> Source {
+    Source { profiler, file, rows, columns, times }
+}
+
+const CPU: &[(&str, &str)] = &[
+    ("user_percent", "user"),
+    ("nice_percent", "nice"),
+    ("system_percent", "system"),
+    ("irq_percent", "interrupts"),
+    ("softirq_percent", "soft interrupts"),
+    ("steal_percent", "stolen"),
+    ("iowait_percent", "waiting for I/O"),
+];
+const QUEUE: &[(&str, &str)] = &[("runnable", "runnable"), ("blocked", "blocked")];
+const SWITCHES: &[(&str, &str)] =
+    &[("context_switches_per_s", "context switches"), ("interrupts_per_s", "interrupts"), ("forks_per_s", "forks")];
+
+const SPECS: &[Spec] = &[
+    Spec {
+        section: "CPU",
+        title: "CPU time, all CPUs",
+        unit: "%",
+        kind: Kind::Stack,
+        sources: &[
+            source("proc", "cpu.csv", Rows::Of("all"), CPU, 1.0),
+            source("mpstat", "mpstat.csv", Rows::Of("all"), CPU, 1.0),
+            source("vmstat", "vmstat.csv", Rows::Of(""), CPU, 1.0),
+        ],
+    },
+    Spec {
+        section: "CPU",
+        title: "busy, by CPU",
+        unit: "%",
+        kind: Kind::Heat,
+        sources: &[
+            source("proc", "cpu.csv", Rows::EachBut("all"), &[("idle_percent", "")], -1.0),
+            source("mpstat", "mpstat.csv", Rows::EachBut("all"), &[("idle_percent", "")], -1.0),
+        ],
+    },
+    Spec {
+        section: "CPU",
+        title: "run queue",
+        unit: "tasks",
+        kind: Kind::Lines,
+        sources: &[
+            source("proc", "load.csv", Rows::Of(""), QUEUE, 1.0),
+            source("vmstat", "vmstat.csv", Rows::Of(""), QUEUE, 1.0),
+            source("sar", "sar-load.csv", Rows::Of(""), QUEUE, 1.0),
+        ],
+    },
+    Spec {
+        section: "CPU",
+        title: "interrupts and context switches",
+        unit: "1/s",
+        kind: Kind::Lines,
+        sources: &[
+            source("proc", "load.csv", Rows::Of(""), SWITCHES, 1.0),
+            source("vmstat", "vmstat.csv", Rows::Of(""), SWITCHES, 1.0),
+        ],
+    },
+    Spec {
+        section: "Pressure",
+        title: "time in which some task waited",
+        unit: "%",
+        kind: Kind::Lines,
+        sources: &[source("proc", "pressure.csv", Rows::Each, &[("some_percent", "")], 1.0)],
+    },
+    Spec {
+        section: "Memory",
+        title: "memory by use",
+        unit: "bytes",
+        kind: Kind::Stack,
+        sources: &[
+            source(
+                "proc",
+                "memory.csv",
+                Rows::Of(""),
+                &[
+                    ("anonymous_kib", "programs"),
+                    ("slab_kib", "kernel's slab"),
+                    ("buffers_kib", "buffers"),
+                    ("cached_kib", "page cache"),
+                    ("free_kib", "free"),
+                ],
+                1024.0,
+            ),
+            source(
+                "vmstat",
+                "vmstat.csv",
+                Rows::Of(""),
+                &[("buffers_kib", "buffers"), ("cache_kib", "cache"), ("free_kib", "free")],
+                1024.0,
+            ),
+        ],
+    },
+    Spec {
+        section: "Memory",
+        title: "paging",
+        unit: "1/s",
+        kind: Kind::Lines,
+        sources: &[source(
+            "proc",
+            "paging.csv",
+            Rows::Of(""),
+            &[
+                ("major_faults_per_s", "major faults"),
+                ("swap_in_pages_per_s", "pages swapped in"),
+                ("swap_out_pages_per_s", "pages swapped out"),
+            ],
+            1.0,
+        )],
+    },
+    Spec {
+        section: "Disks",
+        title: "read and written",
+        unit: "bytes/s",
+        kind: Kind::Lines,
+        sources: &[
+            source(
+                "proc",
+                "disk.csv",
+                Rows::Each,
+                &[("read_bytes_per_s", "read"), ("write_bytes_per_s", "written")],
+                1.0,
+            ),
+            source(
+                "iostat",
+                "iostat.csv",
+                Rows::Each,
+                &[("read_kib_per_s", "read"), ("write_kib_per_s", "written")],
+                1024.0,
+            ),
+        ],
+    },
+    Spec {
+        section: "Disks",
+        title: "time of a request",
+        unit: "ms",
+        kind: Kind::Lines,
+        sources: &[
+            source("proc", "disk.csv", Rows::Each, &[("read_await_ms", "read"), ("write_await_ms", "write")], 1.0),
+            source("iostat", "iostat.csv", Rows::Each, &[("read_await_ms", "read"), ("write_await_ms", "write")], 1.0),
+        ],
+    },
+    Spec {
+        section: "Disks",
+        title: "busy, by device",
+        unit: "%",
+        kind: Kind::Heat,
+        sources: &[
+            source("proc", "disk.csv", Rows::Each, &[("util_percent", "")], 1.0),
+            source("iostat", "iostat.csv", Rows::Each, &[("util_percent", "")], 1.0),
+        ],
+    },
+    Spec {
+        section: "Network",
+        title: "received and sent",
+        unit: "bytes/s",
+        kind: Kind::Lines,
+        sources: &[
+            source("proc", "net.csv", Rows::Each, &[("rx_bytes_per_s", "in"), ("tx_bytes_per_s", "out")], 1.0),
+            source("sar", "sar-network.csv", Rows::Each, &[("rx_kib_per_s", "in"), ("tx_kib_per_s", "out")], 1024.0),
+        ],
+    },
+    Spec {
+        section: "Network",
+        title: "errors and drops",
+        unit: "packets/s",
+        kind: Kind::Lines,
+        sources: &[source(
+            "proc",
+            "net.csv",
+            Rows::Each,
+            &[
+                ("rx_errors_per_s", "errors in"),
+                ("rx_drops_per_s", "drops in"),
+                ("tx_errors_per_s", "errors out"),
+                ("tx_drops_per_s", "drops out"),
+            ],
+            1.0,
+        )],
+    },
+    Spec {
+        section: "Network",
+        title: "TCP",
+        unit: "1/s",
+        kind: Kind::Lines,
+        sources: &[source(
+            "sar",
+            "sar-tcp.csv",
+            Rows::Of(""),
+            &[
+                ("retransmits_per_s", "segments sent again"),
+                ("established_resets_per_s", "connections reset"),
+                ("failed_opens_per_s", "connections refused"),
+                ("active_opens_per_s", "connections opened"),
+                ("passive_opens_per_s", "connections taken"),
+            ],
+            1.0,
+        )],
+    },
+];
+
+/// Tables that the pictures above and [`processes`] show the most of.
+const SHOWN: [&str; 6] = ["proc", "mpstat", "vmstat", "iostat", "sar", "pidstat"];
+
+/// The pictures of a host whose report begins at `base` (seconds since 1970) and ends at `end`.
+#[must_use]
+pub fn of_host(frames: &[Frame], base: f64, end: f64) -> Vec<Chart> {
+    let span = (base, end);
+    let mut charts: Vec<Chart> = SPECS.iter().filter_map(|spec| known(spec, frames, span)).collect();
+    charts.extend(processes(frames, base));
+    let others = frames.iter().filter(|frame| !SHOWN.contains(&frame.profiler.as_str()));
+    charts.extend(others.flat_map(|frame| other(frame, base)));
+    charts
+}
+
+fn known(spec: &Spec, frames: &[Frame], (base, end): (f64, f64)) -> Option<Chart> {
+    spec.sources.iter().find_map(|source| {
+        let frame = frames.iter().find(|f| f.profiler == source.profiler && f.file == source.file)?;
+        let columns: Vec<(usize, &str)> =
+            source.columns.iter().filter_map(|(name, label)| Some((frame.column(name)?, *label))).collect();
+        let groups: Vec<&Group> = match source.rows {
+            Rows::Of(key) => frame.group(key).into_iter().collect(),
+            Rows::Each => frame.groups.iter().collect(),
+            Rows::EachBut(key) => frame.groups.iter().filter(|group| group.key != key).collect(),
+        };
+        if groups.is_empty() || columns.is_empty() {
+            return None;
+        }
+        let mut chart = Chart {
+            section: spec.section.to_owned(),
+            title: spec.title.to_owned(),
+            unit: spec.unit.to_owned(),
+            kind: spec.kind,
+            source: format!("{}/{}", source.profiler, source.file),
+            note: String::new(),
+            lines: Vec::new(),
+            heat: None,
+        };
+        match spec.kind {
+            Kind::Stack => chart.lines = stack(groups[0], &columns, source.times, base),
+            Kind::Lines => (chart.lines, chart.note) = lines(&groups, &columns, source.times, base),
+            Kind::Heat => {
+                // What is not idle; a negative factor says so.
+                let value = |v: f64| if source.times < 0.0 { 100.0 - v } else { v * source.times };
+                let most = (spec.unit == "%").then_some(100.0);
+                chart.heat = Some(heat(&groups, columns[0].0, value, (base, end), most));
+                if groups.len() > MOST_ROWS {
+                    chart.note = format!("{MOST_ROWS} of {} shown", groups.len());
+                }
+            }
+        }
+        (!chart.lines.is_empty() || chart.heat.is_some()).then_some(chart)
+    })
+}
+
+/// Columns of one thing on top of one another: the same instants for all, chosen by their sum. What is zero throughout
+/// has no area.
+fn stack(group: &Group, columns: &[(usize, &str)], times: f64, base: f64) -> Vec<Line> {
+    let sum = |at: usize| columns.iter().map(|(column, _)| group.values[*column][at]).filter(|v| !v.is_nan()).sum();
+    let sums: Vec<f64> = (0..group.times.len()).map(sum).collect();
+    let rows = reduce::rows(&group.times, &sums, BUCKETS);
+    let step = reduce::longest_step(&group.times);
+    let has_area = |(column, _): &&(usize, &str)| group.values[*column].iter().any(|value| *value > 0.0);
+    columns
+        .iter()
+        .filter(has_area)
+        .map(|(column, label)| {
+            let values = group.values[*column].iter().map(|value| value * times).collect::<Vec<_>>();
+            line((*label).to_owned(), &group.times, &values, &rows, step, base)
+        })
+        .collect()
+}
+
+/// A line for each thing and column; what is zero throughout is only named.
+fn lines(groups: &[&Group], columns: &[(usize, &str)], times: f64, base: f64) -> (Vec<Line>, String) {
+    let (mut drawn, mut zero) = (Vec::<(f64, Line)>::new(), Vec::new());
+    for group in groups {
+        let step = reduce::longest_step(&group.times);
+        for (column, label) in columns {
+            let name = [group.key.as_str(), label].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
+            let values: Vec<f64> = group.values[*column].iter().map(|value| value * times).collect();
+            let most = values.iter().copied().filter(|value| !value.is_nan()).map(f64::abs).reduce(f64::max);
+            match most {
+                None => {}
+                Some(0.0) => zero.push(name),
+                Some(most) => {
+                    let rows = reduce::rows(&group.times, &values, BUCKETS);
+                    drawn.push((most, line(name, &group.times, &values, &rows, step, base)));
+                }
+            }
+        }
+    }
+    let mut note = Vec::new();
+    if drawn.len() > MOST_LINES {
+        note.push(format!("the {MOST_LINES} with the greatest values of {}", drawn.len()));
+        drawn.sort_by(|a, b| b.0.total_cmp(&a.0));
+        drawn.truncate(MOST_LINES);
+    }
+    match zero.len() {
+        0 => {}
+        1..=8 => note.push(format!("zero throughout: {}", zero.join(", "))),
+        n => note.push(format!("zero throughout: {n} others")),
+    }
+    (drawn.into_iter().map(|(_, line)| line).collect(), note.join("; "))
+}
+
+fn line(name: String, times: &[f64], values: &[f64], rows: &[usize], step: f64, base: f64) -> Line {
+    let mut line = Line { name, t: Vec::with_capacity(rows.len()), v: Vec::with_capacity(rows.len()) };
+    let (mut before, mut last_row) = (0, None::<usize>);
+    let mut push = |at: i64, value: Option<f64>, line: &mut Line| {
+        line.t.push(at - before);
+        line.v.push(value);
+        before = at;
+    };
+    for row in rows {
+        let at = milliseconds(times[*row] - base);
+        // Rows that were left out are no gap: only a step between rows that follow one another can be.
+        let gap = last_row.is_some_and(|last| (last..*row).any(|n| times[n + 1] - times[n] > step));
+        if gap {
+            push(at - 1, None, &mut line);
+        }
+        push(at, rounded(values[*row]), &mut line);
+        last_row = Some(*row);
+    }
+    line
+}
+
+fn heat(groups: &[&Group], column: usize, value: impl Fn(f64) -> f64, span: (f64, f64), most: Option<f64>) -> Heat {
+    let mut groups = groups.to_vec();
+    groups.sort_by(|a, b| natural(&a.key).cmp(&natural(&b.key)));
+    groups.truncate(MOST_ROWS);
+    let longest = groups.iter().map(|group| group.times.len()).max().unwrap_or(1);
+    let columns = longest.clamp(1, HEAT_COLUMNS);
+    let z = groups.iter().map(|group| {
+        let values: Vec<f64> = group.values[column].iter().map(|v| value(*v)).collect();
+        reduce::means(&group.times, &values, span, columns).into_iter().map(rounded).collect()
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a number of columns")]
+    let step = (span.1 - span.0) * 1e3 / columns as f64;
+    Heat { z: z.collect(), rows: groups.iter().map(|group| group.key.clone()).collect(), begin: 0, step, most }
+}
+
+/// Numbers by size, before words.
+fn natural(key: &str) -> (u64, &str) {
+    (key.parse().unwrap_or(u64::MAX), key)
+}
+
+/// The processes that took most CPU time, on top of one another.
+fn processes(frames: &[Frame], base: f64) -> Option<Chart> {
+    let frame = frames.iter().find(|frame| frame.file == "pidstat.csv")?;
+    let column = frame.column("cpu_percent")?;
+    let total = |group: &&Group| group.values[column].iter().filter(|v| !v.is_nan()).sum::<f64>();
+    let mut groups: Vec<&Group> = frame.groups.iter().filter(|group| total(group) > 0.0).collect();
+    groups.sort_by(|a, b| total(b).total_cmp(&total(a)));
+    let all = groups.len();
+    groups.truncate(MOST_LINES);
+    // Processes come and go; areas need the same instants.
+    let mut instants: Vec<f64> = groups.iter().flat_map(|group| group.times.iter().copied()).collect();
+    instants.sort_by(f64::total_cmp);
+    instants.dedup();
+    let key = |time: f64| time.to_bits();
+    let found: Vec<BTreeMap<u64, f64>> = groups
+        .iter()
+        .map(|group| group.times.iter().map(|t| key(*t)).zip(group.values[column].iter().copied()).collect())
+        .collect();
+    let values = |n: usize| -> Vec<f64> {
+        instants.iter().map(|t| found[n].get(&key(*t)).copied().filter(|v| !v.is_nan()).unwrap_or(0.0)).collect()
+    };
+    let columns: Vec<Vec<f64>> = (0..groups.len()).map(values).collect();
+    let sums: Vec<f64> = (0..instants.len()).map(|at| columns.iter().map(|column| column[at]).sum()).collect();
+    let rows = reduce::rows(&instants, &sums, BUCKETS);
+    let step = reduce::longest_step(&instants);
+    let lines: Vec<Line> =
+        groups.iter().zip(&columns).map(|(g, v)| line(process(&g.key), &instants, v, &rows, step, base)).collect();
+    (!lines.is_empty()).then(|| Chart {
+        section: "Processes".to_owned(),
+        title: "CPU time by process".to_owned(),
+        unit: "% of one CPU".to_owned(),
+        kind: Kind::Stack,
+        source: format!("{}/{}", frame.profiler, frame.file),
+        note: if all > MOST_LINES { format!("the {MOST_LINES} busiest of {all}") } else { String::new() },
+        lines,
+        heat: None,
+    })
+}
+
+/// A process by its number and its program's name, which is what fits beside a picture.
+fn process(key: &str) -> String {
+    let (pid, command) = key.split_once(' ').unwrap_or(("", key));
+    let program = command.split(' ').next().unwrap_or_default();
+    // A kernel thread's name has slashes that are no directories.
+    let name = if program.starts_with('/') { program.rsplit('/').next().unwrap_or(program) } else { program };
+    format!("{} {pid}", name.chars().take(24).collect::<String>())
+}
+
+/// Pictures of a table that nothing is known of: its columns by their units.
+fn other(frame: &Frame, base: f64) -> Vec<Chart> {
+    let mut units = Vec::<(&str, Vec<(usize, &str)>)>::new();
+    for (at, name) in frame.columns.iter().enumerate() {
+        let (label, unit) = unit(name);
+        match units.iter_mut().find(|(known, _)| *known == unit) {
+            Some((_, columns)) => columns.push((at, label)),
+            None => units.push((unit, vec![(at, label)])),
+        }
+    }
+    let groups: Vec<&Group> = frame.groups.iter().collect();
+    let stem = frame.file.strip_suffix(".csv").unwrap_or(&frame.file);
+    units
+        .into_iter()
+        .map(|(unit, columns)| {
+            let (lines, note) = lines(&groups, &columns, 1.0, base);
+            Chart {
+                section: frame.profiler.clone(),
+                title: if stem == frame.profiler { String::new() } else { stem.to_owned() },
+                unit: unit.to_owned(),
+                kind: Kind::Lines,
+                source: format!("{}/{}", frame.profiler, frame.file),
+                note,
+                lines,
+                heat: None,
+            }
+        })
+        .filter(|chart| !chart.lines.is_empty())
+        .take(MOST_OTHERS)
+        .collect()
+}
+
+/// A column's name without its unit, and the unit, as the tables' names end with them.
+fn unit(name: &str) -> (&str, &str) {
+    const UNITS: [(&str, &str); 13] = [
+        ("_kib_per_s", "KiB/s"),
+        ("_bytes_per_s", "bytes/s"),
+        ("_percent", "%"),
+        ("_per_s", "1/s"),
+        ("_kib", "KiB"),
+        ("_bytes", "bytes"),
+        ("_watts", "W"),
+        ("_mhz", "MHz"),
+        ("_celsius", "°C"),
+        ("_ns", "ns"),
+        ("_us", "µs"),
+        ("_ms", "ms"),
+        ("_s", "s"),
+    ];
+    let found = UNITS.iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, *unit)));
+    found.filter(|(label, _)| !label.is_empty()).unwrap_or((name, ""))
+}
+
+fn milliseconds(seconds: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
+    let ms = (seconds * 1e3).round() as i64;
+    ms
+}
+
+/// Four digits, as many as can be told apart in a picture; none: no number.
+#[must_use]
+pub fn rounded(value: f64) -> Option<f64> {
+    if !value.is_finite() {
+        return None;
+    }
+    if value == 0.0 {
+        return Some(0.0);
+    }
+    let digits = 4.0 - value.abs().log10().ceil();
+    let scale = 10f64.powf(digits);
+    Some((value * scale).round() / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(profiler: &str, file: &str, columns: &[&str], groups: Vec<Group>) -> Frame {
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        Frame { profiler: profiler.to_owned(), file: file.to_owned(), columns, groups }
+    }
+
+    #[test]
+    fn a_line_breaks_where_there_is_a_gap_and_only_there() {
+        let times = vec![10.0, 11.0, 12.0, 30.0, 31.0, 32.0];
+        let group = Group { key: String::new(), times, values: vec![vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] };
+        let charts = of_host(&[frame("mine", "mine.csv", &["depth"], vec![group])], 10.0, 32.0);
+        assert_eq!(charts.len(), 1);
+        let (t, v) = (&charts[0].lines[0].t, &charts[0].lines[0].v);
+        assert_eq!(v[..5], [Some(1.0), Some(2.0), Some(3.0), None, Some(4.0)]);
+        assert_eq!(t[..5], [0, 1000, 1000, 17_999, 1]);
+    }
+
+    #[test]
+    fn columns_of_an_unknown_table_are_drawn_by_their_units() {
+        let group = |key: &str| Group {
+            key: key.to_owned(),
+            times: vec![1.0, 2.0],
+            values: vec![vec![1.0, 2.0], vec![3.0, 4.0], vec![0.0, 0.0]],
+        };
+        let columns = ["power_watts", "busy_percent", "idle_percent"];
+        let charts = of_host(&[frame("gpu", "gpu.csv", &columns, vec![group("0"), group("1")])], 0.0, 2.0);
+        let units: Vec<_> = charts.iter().map(|chart| (chart.unit.as_str(), chart.lines.len())).collect();
+        assert_eq!(units, [("W", 2), ("%", 2)]);
+        assert_eq!(charts[1].note, "zero throughout: 0 idle, 1 idle");
+    }
+
+    #[test]
+    fn four_digits_are_kept() {
+        assert_eq!(rounded(123_456.0), Some(123_500.0));
+        assert_eq!(rounded(0.123_456), Some(0.1235));
+        assert_eq!(rounded(f64::NAN), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! A run in the forms that other viewers read.
+use std::{
+    io::{self, Write},
+    time::{Duration, SystemTime},
+};
+
+use autoprof_core::manifest::Manifest;
+use camino::Utf8Path;
+use fxprof_processed_profile::{
+    CategoryHandle, CpuDelta, FrameFlags, FrameInfo, Profile, ReferenceTimestamp, SamplingInterval, Timestamp,
+};
+use serde_json::json;
+
+use crate::{flame, frame, metrics::Metric};
+
+/// Why nothing was exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The run has nothing of the kind.
+    #[error("{run} has {what}")]
+    Nothing {
+        /// The run.
+        run: String,
+        /// What it has not.
+        what: &'static str,
+    },
+    /// Something could not be read or written.
+    #[error("cannot export: {0}")]
+    Io(#[from] io::Error),
+    /// A table could not be written.
+    #[error("cannot export: {0}")]
+    Csv(#[from] csv::Error),
+}
+
+/// Stacks of all hosts, `host;command;outer;inner COUNT`: for flamegraph.pl, inferno, speedscope.
+///
+/// # Errors
+/// When there are no stacks, or they cannot be read or written.
+pub fn folded(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
+    let mut any = false;
+    for host in manifest.hosts.keys() {
+        for line in flame::lines(&flame::files(run, manifest, host), Some(host))? {
+            any = true;
+            writeln!(out, "{line}")?;
+        }
+    }
+    if any { Ok(()) } else { Err(no_stacks(manifest)) }
+}
+
+fn no_stacks(manifest: &Manifest) -> ExportError {
+    ExportError::Nothing { run: manifest.id.clone(), what: "no stacks: they come from the profiler perf" }
+}
+
+/// Every number of every table, a row each: for R, pandas, DuckDB. Times are by the controller's clock.
+///
+/// # Errors
+/// When there are no tables, or they cannot be written.
+pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(["time_unix", "host", "profiler", "table", "what", "column", "value"])?;
+    let mut any = false;
+    for host in manifest.hosts.keys() {
+        for table in frame::of_host(run, manifest, host).0 {
+            for group in &table.groups {
+                for (column, values) in table.columns.iter().zip(&group.values) {
+                    for (time, value) in group.times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
+                        any = true;
+                        let (time, value) = (format!("{time:.6}"), value.to_string());
+                        writer.write_record([&time, host, &table.profiler, &table.file, &group.key, column, &value])?;
+                    }
+                }
+            }
+        }
+    }
+    writer.flush()?;
+    if any { Ok(()) } else { Err(no_tables(manifest)) }
+}
+
+fn no_tables(manifest: &Manifest) -> ExportError {
+    ExportError::Nothing { run: manifest.id.clone(), what: "no tables with a time axis" }
+}
+
+/// Figures of every host as counters, and marks, in the trace event format: for ui.perfetto.dev and chrome://tracing.
+///
+/// Source of the format: "Trace Event Format", Google, of 2016.
+///
+/// # Errors
+/// When there are no figures, or they cannot be written.
+pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
+    let mut events = Vec::new();
+    for (number, (host, record)) in manifest.hosts.iter().enumerate() {
+        let cpus = record.facts.as_ref().map_or(1, |facts| facts.cpus);
+        let pid = number + 1;
+        let (frames, _) = frame::of_host(run, manifest, host);
+        events.push(json!({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": host}}));
+        let figures = Metric::ALL.iter().filter_map(|metric| Some((metric, metric.of(&frames, cpus)?)));
+        for (metric, series) in figures {
+            let name = format!("{}, {}", metric.title(), metric.unit());
+            let known = series.times.iter().zip(&series.values).filter(|(_, value)| !value.is_nan());
+            events.extend(known.map(|(time, value)| {
+                json!({"ph": "C", "pid": pid, "name": name, "ts": time * 1e6, "args": {"value": value}})
+            }));
+        }
+        let marks = manifest.marks.iter().map(|mark| {
+            json!({"ph": "i", "s": "g", "pid": pid, "tid": 0, "name": mark.name,
+                   "ts": mark.at.as_duration().as_secs_f64() * 1e6})
+        });
+        events.extend(marks);
+    }
+    if !events.iter().any(|event| event["ph"] == "C") {
+        return Err(no_tables(manifest));
+    }
+    serde_json::to_writer(out, &json!({"traceEvents": events, "displayTimeUnit": "ms"})).map_err(io::Error::from)?;
+    Ok(())
+}
+
+/// Stacks for profiler.firefox.com: a process for each host, a thread for each command.
+///
+/// Folded stacks say how often, not when: the samples of each thread follow one another.
+///
+/// # Errors
+/// When there are no stacks, or they cannot be read or written.
+pub fn firefox(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
+    const INTERVAL: Duration = Duration::from_millis(1);
+    let began = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(manifest.created.as_duration().as_secs_f64().max(0.0));
+    let mut profile = Profile::new(&manifest.id, ReferenceTimestamp::from(began), SamplingInterval::from(INTERVAL));
+    let (mut any, mut number) = (false, 0);
+    let start = Timestamp::from_nanos_since_reference(0);
+    for host in manifest.hosts.keys() {
+        let lines = flame::lines(&flame::files(run, manifest, host), None)?;
+        if lines.is_empty() {
+            continue;
+        }
+        number += 1;
+        let process = profile.add_process(host, number, start);
+        let mut threads = std::collections::BTreeMap::new();
+        for line in &lines {
+            let Some((stack, count)) = line.rsplit_once(' ') else { continue };
+            let Ok(count) = count.parse::<u64>() else { continue };
+            let mut frames = stack.split(';');
+            let Some(command) = frames.next() else { continue };
+            let (thread, samples) = threads.entry(command.to_owned()).or_insert_with(|| {
+                number += 1;
+                let thread = profile.add_thread(process, number, start, false);
+                profile.set_thread_name(thread, command);
+                (thread, 0u64)
+            });
+            let frames: Vec<FrameInfo> = frames
+                .map(|name| {
+                    let label = profile.intern_string(name);
+                    FrameInfo {
+                        frame: fxprof_processed_profile::Frame::Label(label),
+                        category_pair: CategoryHandle::OTHER.into(),
+                        flags: FrameFlags::empty(),
+                    }
+                })
+                .collect();
+            let stack = profile.intern_stack_frames(*thread, frames.into_iter());
+            for _ in 0..count {
+                let at = Timestamp::from_nanos_since_reference(*samples * 1_000_000);
+                profile.add_sample(*thread, at, stack, CpuDelta::from(INTERVAL), 1);
+                *samples += 1;
+            }
+            any = true;
+        }
+    }
+    if !any {
+        return Err(no_stacks(manifest));
+    }
+    serde_json::to_writer(out, &profile).map_err(io::Error::from)?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Flame graphs of folded stacks, drawn by inferno.
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+};
+
+use autoprof_core::manifest::Manifest;
+use camino::{Utf8Path, Utf8PathBuf};
+use inferno::flamegraph::{self, Options};
+
+use crate::place;
+
+/// Frames narrower than this share, in percent, are left out: nobody can see them.
+const LEAST_WIDTH: f64 = 0.05;
+
+/// The folded stacks of a host, one file for each segment and window.
+#[must_use]
+pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf> {
+    let stacks = place::of_host(manifest, host).into_iter().flat_map(|place| {
+        let tables = place.record.tables.iter().map(move |table| run.join(&place.directory).join(&table.path));
+        tables.filter(|path| path.file_name() == Some("stacks.folded") && path.exists()).collect::<Vec<_>>()
+    });
+    stacks.collect()
+}
+
+/// Lines of the files, each with a frame before it if one is given.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn lines(files: &[Utf8PathBuf], root: Option<&str>) -> io::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for path in files {
+        for line in BufReader::new(File::open(path)?).lines() {
+            let line = line?;
+            // A semicolon would be a frame of its own.
+            all.push(root.map_or(line.clone(), |root| format!("{};{line}", root.replace(';', ":"))));
+        }
+    }
+    Ok(all)
+}
+
+/// Draws one flame graph as an SVG that can be searched and zoomed; none: there are no samples.
+///
+/// Where each line has two counts, before and after, it shows what differs: red frames have grown, blue ones shrunk.
+///
+/// # Errors
+/// When the stacks cannot be drawn.
+pub fn draw(title: &str, lines: &[String]) -> io::Result<Option<String>> {
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let mut options = Options::default();
+    title.clone_into(&mut options.title);
+    options.min_width = LEAST_WIDTH;
+    options.hash = true;
+    options.deterministic = true;
+    "samples".clone_into(&mut options.count_name);
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg).map_err(io::Error::other)?;
+    Ok(Some(String::from_utf8_lossy(&svg).into_owned()))
+}

@@ -1,0 +1,223 @@
+//! Tables of a run, by columns: what the plugins made of the tools' output, read for drawing.
+use std::{collections::HashMap, fs::File, io};
+
+use autoprof_core::manifest::{ClockOffset, HostRecord, Manifest};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::place::{self, Place};
+
+/// The first column of every table that has a time axis: seconds since 1970, by the host's clock.
+const TIME: &str = "time_unix";
+
+/// Columns that say what a row is about though they hold numbers.
+const KEYS: [&str; 4] = ["cpu", "node", "pid", "gpu"];
+
+/// Most series of one table; what a tool prints of more is in its file.
+const MOST_GROUPS: usize = 4096;
+
+/// A problem with a table: it is left out of the pictures and named there.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why.
+        source: csv::Error,
+    },
+}
+
+/// One table, or its parts where a profiler had several.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Frame {
+    /// The profiler's name.
+    pub profiler: String,
+    /// The file's name, without directories.
+    pub file: String,
+    /// Names of the columns with numbers, in the file's order.
+    pub columns: Vec<String>,
+    /// The rows by what they are about.
+    pub groups: Vec<Group>,
+}
+
+/// The rows about one thing: a CPU, a device, a process; or all, where a table is about one thing only.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Group {
+    /// Its name; empty where there is but one.
+    pub key: String,
+    /// Seconds since 1970, by the controller's clock.
+    pub times: Vec<f64>,
+    /// One list for each column, as long as the times; NaN where there is no value.
+    pub values: Vec<Vec<f64>>,
+}
+
+impl Frame {
+    /// The place of a column.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column == name)
+    }
+
+    /// The rows about one thing.
+    #[must_use]
+    pub fn group(&self, key: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.key == key)
+    }
+}
+
+/// How far a host's clock was ahead of the controller's: what its tables' times are moved back by.
+#[must_use]
+pub fn ahead_s(host: &HostRecord) -> f64 {
+    // Before and after the window; between them it is taken to have moved evenly, and half-way is within both errors.
+    let of = |offset: Option<&ClockOffset>| offset.map(|offset| offset.ahead_s);
+    match (of(host.clock.as_ref()), of(host.clock_at_stop.as_ref())) {
+        (Some(before), Some(after)) => f64::midpoint(before, after),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => 0.0,
+    }
+}
+
+/// Reads every table with a time axis of one host.
+///
+/// Tables of the same name of a profiler's segments and windows become one.
+#[must_use]
+pub fn of_host(run: &Utf8Path, manifest: &Manifest, name: &str) -> (Vec<Frame>, Vec<FrameError>) {
+    let (mut frames, mut problems) = (Vec::<Frame>::new(), Vec::new());
+    let Some(host) = manifest.hosts.get(name) else { return (frames, problems) };
+    let ahead = ahead_s(host);
+    for Place { directory, profiler, record } in place::of_host(manifest, name) {
+        for table in &record.tables {
+            let path = run.join(&directory).join(&table.path);
+            if path.extension() != Some("csv") {
+                continue;
+            }
+            match read(&path, ahead) {
+                Ok(Some(mut frame)) => {
+                    profiler.clone_into(&mut frame.profiler);
+                    merge(&mut frames, frame);
+                }
+                Ok(None) => {}
+                Err(source) => problems.push(FrameError::Read { path, source }),
+            }
+        }
+    }
+    (frames, problems)
+}
+
+/// Adds a frame, or its rows to the one of the same table.
+fn merge(frames: &mut Vec<Frame>, frame: Frame) {
+    let same = |f: &&mut Frame| f.profiler == frame.profiler && f.file == frame.file && f.columns == frame.columns;
+    let Some(before) = frames.iter_mut().find(same) else {
+        frames.push(frame);
+        return;
+    };
+    for group in frame.groups {
+        match before.groups.iter_mut().find(|known| known.key == group.key) {
+            Some(known) => {
+                known.times.extend(group.times);
+                for (all, more) in known.values.iter_mut().zip(group.values) {
+                    all.extend(more);
+                }
+            }
+            None => before.groups.push(group),
+        }
+    }
+}
+
+/// Reads one file; none: it has no time axis.
+///
+/// # Errors
+/// When it cannot be read, or is no CSV.
+pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> {
+    let file = File::open(path).map_err(csv::Error::from)?;
+    let file = io::BufReader::with_capacity(1 << 16, file);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let headers = reader.headers()?.clone();
+    if headers.get(0) != Some(TIME) {
+        return Ok(None);
+    }
+    let mut rows = reader.into_records();
+    let Some(first) = rows.next().transpose()? else { return Ok(None) };
+    // pidstat says on which CPU a process ran last: a value there, not what the row is about.
+    let of_processes = headers.iter().any(|name| name == "pid");
+    let is_key = |at: usize, name: &str| {
+        let named = KEYS.contains(&name) && !(of_processes && name == "cpu");
+        let text = first.get(at).is_some_and(|value| !value.is_empty() && value.parse::<f64>().is_err());
+        named || text
+    };
+    let (mut keys, mut numbers) = (Vec::new(), Vec::new());
+    for (at, name) in headers.iter().enumerate().skip(1) {
+        if is_key(at, name) {
+            keys.push(at)
+        } else if name != "uid" {
+            numbers.push(at)
+        }
+    }
+    let columns = numbers.iter().filter_map(|at| headers.get(*at)).map(ToOwned::to_owned).collect();
+    let mut frame = Frame { file: path.file_name().unwrap_or_default().to_owned(), columns, ..Frame::default() };
+    let mut known = HashMap::<String, usize>::new();
+    let mut key = String::new();
+    for row in std::iter::once(Ok(first)).chain(rows) {
+        let row = row?;
+        let Some(Ok(time)) = row.get(0).map(str::parse::<f64>) else { continue };
+        key.clear();
+        for value in keys.iter().filter_map(|at| row.get(*at)) {
+            if !key.is_empty() {
+                key.push(' ');
+            }
+            key.push_str(value);
+        }
+        let at = match known.get(&key) {
+            Some(at) => *at,
+            None if frame.groups.len() >= MOST_GROUPS => continue,
+            None => {
+                let values = vec![Vec::new(); numbers.len()];
+                frame.groups.push(Group { key: key.clone(), values, ..Group::default() });
+                known.insert(key.clone(), frame.groups.len() - 1);
+                frame.groups.len() - 1
+            }
+        };
+        let group = &mut frame.groups[at];
+        group.times.push(time - ahead_s);
+        for (list, at) in group.values.iter_mut().zip(&numbers) {
+            list.push(row.get(*at).and_then(|value| value.parse().ok()).unwrap_or(f64::NAN));
+        }
+    }
+    Ok(Some(frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str, ahead_s: f64) -> Option<Frame> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join("t.csv");
+        std::fs::write(&path, text).unwrap();
+        read(&path, ahead_s).unwrap()
+    }
+
+    #[test]
+    fn rows_are_sorted_by_what_they_are_about_and_moved_to_the_controllers_clock() {
+        let read = frame("time_unix,cpu,user_percent\n11,all,1\n11,0,2\n12,all,\n12,0,4\n", 10.0).unwrap();
+        assert_eq!(read.columns, ["user_percent"]);
+        assert_eq!(read.groups[0].key, "all");
+        assert_eq!(read.groups[1].times, [1.0, 2.0]);
+        assert_eq!(read.groups[1].values, [[2.0, 4.0]]);
+        assert!(read.groups[0].values[0][1].is_nan());
+    }
+
+    #[test]
+    fn a_process_is_known_by_number_and_command() {
+        let read = frame("time_unix,uid,pid,cpu_percent,cpu,command\n1,0,7,2.5,1,a b\n", 0.0).unwrap();
+        assert_eq!(read.groups[0].key, "7 a b");
+        assert_eq!(read.columns, ["cpu_percent", "cpu"]);
+    }
+
+    #[test]
+    fn a_table_without_time_is_none() {
+        assert_eq!(frame("name,value\na,1\n", 0.0), None);
+        assert_eq!(frame("time_unix,value\n", 0.0), None);
+    }
+}

@@ -1,0 +1,197 @@
+"use strict";
+// Draws what the page carries. All texts of hosts reach the page as text, never as markup.
+(async () => {
+  const element = (id) => document.getElementById(id);
+  const make = (tag, text, kind) => {
+    const made = document.createElement(tag);
+    if (text) made.textContent = text;
+    if (kind) made.className = kind;
+    return made;
+  };
+  const unpack = async (id) => {
+    const packed = Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  };
+  // The charts' library takes some markup in texts of its own; what a host said is to be shown, not understood.
+  const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+  const meta = JSON.parse(await unpack("data-meta"));
+  const script = document.createElement("script");
+  script.textContent = await unpack("data-plotly");
+  document.head.append(script);
+  const Plotly = window.Plotly;
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const lineColours = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#ff9da6", "#9d755d", "#eeca3b", "#7f7f9f", "#bab0ac", "#2f9e8f"];
+  const colours = () => {
+    const style = getComputedStyle(document.documentElement);
+    return (name) => style.getPropertyValue(name).trim();
+  };
+  const scale = () => dark.matches && !printing
+    ? [[0, "#1c2027"], [0.25, "#35356b"], [0.5, "#8a3b7d"], [0.75, "#e8635a"], [1, "#fde19b"]]
+    : [[0, "#f6f7f9"], [0.25, "#fbd9a3"], [0.5, "#f29a5c"], [0.75, "#cf4a4f"], [1, "#5e1a52"]];
+  let printing = false;
+
+  const whole = [meta.begin_ms, meta.end_ms];
+  let range = whole.slice();
+  const drawn = new Map();
+  const iso = (ms) => new Date(ms).toISOString();
+
+  const bands = () => {
+    const colour = colours();
+    const shapes = [], annotations = [];
+    const band = (x0, x1, fill, opacity) => shapes.push({ type: "rect", xref: "x", yref: "paper", x0: iso(x0), x1: iso(x1), y0: 0, y1: 1, fillcolor: fill, opacity, line: { width: 0 }, layer: "below" });
+    for (const w of meta.windows) band(w.from, w.to, colour("--band"), 0.08);
+    for (const m of meta.marks) {
+      shapes.push({ type: "line", xref: "x", yref: "paper", x0: iso(m.at), x1: iso(m.at), y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } });
+      const late = m.at > whole[0] + 0.7 * (whole[1] - whole[0]);
+      annotations.push({ xref: "x", yref: "paper", x: iso(m.at), y: 1, text: plain(m.name), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", font: { size: 10, color: colour("--soft") } });
+    }
+    return { shapes, annotations };
+  };
+
+  const layout = (extra) => {
+    const colour = colours();
+    const { shapes, annotations } = bands();
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    return {
+      margin: { l: 52, r: 12, t: 18, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: colour("--text"), size: 11, family: "system-ui, sans-serif" }, colorway: lineColours,
+      hovermode: "x unified", hoverlabel: { bgcolor: colour("--back"), bordercolor: colour("--line"), font: { color: colour("--text") }, namelength: 40 },
+      legend: { orientation: "h", y: -0.16, x: 0, font: { size: 10 } }, dragmode: "zoom",
+      xaxis: { ...axis, type: "date", range: range.map(iso), hoverformat: "%H:%M:%S.%L" },
+      yaxis: { ...axis, rangemode: "tozero", fixedrange: false },
+      shapes, annotations, ...extra(axis),
+    };
+  };
+  const config = { displayModeBar: false, responsive: true };
+
+  const traces = (chart) => {
+    if (chart.heat) {
+      const { rows, begin, step, z, most } = chart.heat;
+      const x = Array.from({ length: z[0]?.length ?? 0 }, (_, n) => iso(meta.begin_ms + begin + (n + 0.5) * step));
+      return [{ type: "heatmap", x, y: rows.map((row) => plain(row)), z, zmin: 0, zmax: most, colorscale: scale(), colorbar: { thickness: 10, outlinewidth: 0, len: 1 }, hovertemplate: "%{y}  %{x|%H:%M:%S}<br>%{z} " + plain(chart.unit) + "<extra></extra>" }];
+    }
+    return chart.lines.map((line) => {
+      let at = meta.begin_ms;
+      const trace = { type: "scatter", mode: "lines", name: plain(line.name), x: line.t.map((step) => iso(at += step)), y: line.v, line: { width: 1.3 } };
+      if (chart.kind === "stack") Object.assign(trace, { stackgroup: "one", line: { width: 0.5 } });
+      return trace;
+    });
+  };
+
+  const draw = (plot) => {
+    const chart = plot.chart;
+    const bytes = chart.unit.startsWith("bytes");
+    const tall = chart.heat ? Math.max(170, Math.min(900, 70 + chart.heat.rows.length * (chart.fleet ? 16 : 12))) : 250;
+    plot.style.height = tall + "px";
+    const extra = (axis) => chart.heat
+      ? { height: tall, hovermode: "closest", yaxis: { ...axis, type: "category", autorange: "reversed", fixedrange: true } }
+      : { height: tall, yaxis: { ...axis, rangemode: "tozero", tickformat: bytes ? ".3~s" : undefined, hoverformat: bytes ? ".4~s" : undefined } };
+    Plotly.react(plot, traces(chart), layout(extra), config);
+    if (drawn.has(plot)) return;
+    drawn.set(plot, true);
+    plot.on("plotly_relayout", (change) => {
+      if (plot.following) return;
+      if (change["xaxis.autorange"]) zoom(whole);
+      else if (change["xaxis.range[0]"]) zoom([0, 1].map((n) => Date.parse(String(change[`xaxis.range[${n}]`]).replace(" ", "T").replace(/(\.\d{3})\d*$/, "$1") + "Z")));
+    });
+    plot.on("plotly_click", (event) => {
+      const row = chart.fleet && event.points[0];
+      if (row) choose(chart.names[row.pointIndex?.[0] ?? row.pointNumber[0]]);
+    });
+  };
+
+  const zoom = (to) => {
+    const [low, high] = [Math.max(whole[0], Math.min(...to)), Math.min(whole[1], Math.max(...to))];
+    range = high - low < 1 ? whole.slice() : [low, high];
+    element("range").textContent = range[0] === whole[0] && range[1] === whole[1] ? "whole run" : `${iso(range[0]).slice(11, 23)} – ${iso(range[1]).slice(11, 23)}`;
+    for (const plot of drawn.keys()) {
+      if (!plot.isConnected) { drawn.delete(plot); continue; }
+      plot.following = true;
+      Plotly.relayout(plot, { "xaxis.range": range.map(iso) }).then(() => { plot.following = false; });
+    }
+  };
+  const step = (factor, shift) => {
+    const width = range[1] - range[0], middle = (range[0] + range[1]) / 2 + shift * width;
+    zoom([middle - (width * factor) / 2, middle + (width * factor) / 2]);
+  };
+  for (const [id, factor, shift] of [["zoom-in", 0.5, 0], ["zoom-out", 2, 0], ["earlier", 1, -0.5], ["later", 1, 0.5]]) element(id).onclick = () => step(factor, shift);
+  element("zoom-all").onclick = () => zoom(whole);
+
+  // Charts are drawn when they come into sight: a fleet's report opens at once.
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
+  }, { rootMargin: "300px" });
+
+  const figure = (chart, into) => {
+    const box = make("figure"), caption = make("figcaption"), plot = make("div", "", chart.heat ? "plot heat" : "plot");
+    caption.append(make("b", [chart.section, chart.title].filter(Boolean).join(": ")));
+    caption.append(make("span", `  ${chart.unit}`, "soft"));
+    if (chart.note) caption.append(make("span", `  (${chart.note})`, "soft small"));
+    if (chart.source) caption.append(make("span", `  ${chart.source}`, "soft small"));
+    plot.chart = chart;
+    plot.setAttribute("role", "img");
+    plot.setAttribute("aria-label", `${caption.textContent}; the figures are in the table of this section`);
+    box.append(caption, plot);
+    into.append(box);
+    watcher.observe(plot);
+  };
+
+  // The fleet.
+  const pick = element("metric");
+  const showFleet = () => {
+    const metric = meta.fleet[pick.selectedIndex];
+    const holder = element("fleet-charts");
+    holder.replaceChildren();
+    figure({ section: "", title: metric.title, unit: metric.unit, kind: "heat", fleet: true, note: "hosts that differ most come first; click one to see it below", names: metric.hosts, heat: { rows: metric.hosts.map((host) => host), begin: 0, step: metric.step, z: metric.z, most: metric.most } }, holder);
+  };
+  if (pick) { pick.onchange = showFleet; showFleet(); }
+
+  // One host.
+  const hosts = element("host");
+  let asked = 0;
+  const showHost = async () => {
+    const mine = ++asked, holder = element("host-charts");
+    const charts = JSON.parse(await unpack(`data-host-${hosts.selectedIndex}`));
+    if (mine !== asked) return;
+    holder.replaceChildren();
+    for (const chart of charts) figure(chart, holder);
+    if (!charts.length) holder.append(make("p", "No table with a time axis came back from this host.", "soft"));
+    document.querySelectorAll("[data-host-table]").forEach((table) => { table.hidden = table.dataset.hostTable !== String(hosts.selectedIndex); });
+  };
+  const choose = (name) => {
+    const at = [...hosts.options].findIndex((option) => option.value === name);
+    if (at < 0) return;
+    hosts.selectedIndex = at;
+    showHost();
+    element("hosts").scrollIntoView();
+  };
+  hosts.onchange = showHost;
+  await showHost();
+
+  // Flame graphs: files of their own inside the page.
+  const flames = element("flame-of");
+  let shown = "";
+  const showFlame = async () => {
+    const svg = await unpack(`data-flame-${flames.value}`);
+    if (shown) URL.revokeObjectURL(shown);
+    shown = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+    element("flame").src = shown;
+    element("flame-open").href = shown;
+  };
+  if (flames) { flames.onchange = showFlame; await showFlame(); }
+
+  const again = () => { for (const plot of drawn.keys()) if (plot.isConnected) draw(plot); };
+  dark.addEventListener("change", again);
+  addEventListener("beforeprint", () => { printing = true; document.querySelectorAll(".plot").forEach(draw); });
+  addEventListener("afterprint", () => { printing = false; again(); });
+  document.documentElement.dataset.ready = "yes";
+})().catch((problem) => {
+  const note = document.createElement("p");
+  note.className = "failed";
+  note.textContent = `The charts cannot be drawn in this browser: ${problem}`;
+  document.querySelector("main").prepend(note);
+  throw problem;
+});

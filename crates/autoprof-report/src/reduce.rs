@@ -1,0 +1,111 @@
+//! Long series made short enough to draw.
+//!
+//! Of each stretch of time the rows with the least and the greatest value stay, so that no peak is lost; what is drawn
+//! are always values that were measured. (Largest-triangle methods keep the look of a line, but may drop a peak.)
+
+/// Rows that stay, in order, when at most `buckets` stretches of time are told apart: of each stretch the least and
+/// the greatest of `values`.
+#[must_use]
+pub fn rows(times: &[f64], values: &[f64], buckets: usize) -> Vec<usize> {
+    let count = times.len().min(values.len());
+    if count <= buckets * 2 {
+        return (0..count).collect();
+    }
+    let (first, last) = (times[0], times[count - 1]);
+    let span = (last - first).max(f64::MIN_POSITIVE);
+    let mut kept = Vec::with_capacity(buckets * 2);
+    let mut bucket: Option<(usize, usize, usize)> = None;
+    for at in 0..count {
+        let value = values[at];
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place below the number of buckets"
+        )]
+        let number = (((times[at] - first) / span * buckets as f64) as usize).min(buckets - 1);
+        match &mut bucket {
+            Some((n, least, most)) if *n == number => {
+                if values[*least].is_nan() || value < values[*least] {
+                    *least = at;
+                }
+                if values[*most].is_nan() || value > values[*most] {
+                    *most = at;
+                }
+            }
+            full => {
+                keep(&mut kept, full.replace((number, at, at)));
+            }
+        }
+    }
+    keep(&mut kept, bucket);
+    kept
+}
+
+fn keep(kept: &mut Vec<usize>, bucket: Option<(usize, usize, usize)>) {
+    let Some((_, least, most)) = bucket else { return };
+    kept.push(least.min(most));
+    if least != most {
+        kept.push(least.max(most));
+    }
+}
+
+/// The longest time between two rows that is not a gap: a line is not drawn across more.
+#[must_use]
+pub fn longest_step(times: &[f64]) -> f64 {
+    let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    if steps.is_empty() {
+        return f64::INFINITY;
+    }
+    let middle = steps.len() / 2;
+    let (_, median, _) = steps.select_nth_unstable_by(middle, f64::total_cmp);
+    // A late sample or two are no gap.
+    *median * 3.5
+}
+
+/// The mean of each of `buckets` equal stretches from `begin` to `end`; NaN where there is no value.
+#[must_use]
+pub fn means(times: &[f64], values: &[f64], (begin, end): (f64, f64), buckets: usize) -> Vec<f64> {
+    let mut sums = vec![(0.0, 0u32); buckets];
+    #[expect(clippy::cast_precision_loss, reason = "a number of buckets")]
+    let width = (end - begin).max(f64::MIN_POSITIVE) / buckets as f64;
+    for (time, value) in times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
+        // A rate is that of the time before its row.
+        let place = ((time - begin) / width).ceil() - 1.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; negative ends at 0")]
+        let place = (place.max(0.0) as usize).min(buckets - 1);
+        sums[place].0 += value;
+        sums[place].1 += 1;
+    }
+    sums.into_iter().map(|(sum, n)| if n == 0 { f64::NAN } else { sum / f64::from(n) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_extremes_of_every_series_stay(values in prop::collection::vec(-1e6..1e6f64, 1..3000), buckets in 1usize..50) {
+            let times: Vec<f64> = (0..values.len()).map(|n| n as f64).collect();
+            let kept = rows(&times, &values, buckets);
+            prop_assert!(kept.len() <= buckets * 2);
+            prop_assert!(kept.windows(2).all(|pair| pair[0] < pair[1]));
+            let extreme = |fold: fn(f64, f64) -> f64, of: &mut dyn Iterator<Item = f64>| of.reduce(fold);
+            for fold in [f64::min as fn(f64, f64) -> f64, f64::max] {
+                let all = extreme(fold, &mut values.iter().copied());
+                prop_assert_eq!(extreme(fold, &mut kept.iter().map(|at| values[*at])), all);
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_without_values_are_told() {
+        let means = means(&[1.0, 2.0, 4.0], &[10.0, 20.0, 40.0], (0.0, 4.0), 4);
+        assert_eq!(means[..2], [10.0, 20.0]);
+        assert!(means[2].is_nan());
+        assert_eq!(longest_step(&[0.0, 1.0, 2.0, 9.0]), 3.5);
+    }
+}

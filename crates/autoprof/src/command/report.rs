@@ -1,0 +1,147 @@
+//! `autoprof report`, `view`, `show`, `compare` and `export`: what a run has to say.
+use std::{
+    fs::File,
+    io::{BufWriter, IsTerminal, Write},
+};
+
+use autoprof_core::{
+    conduct::Outcome,
+    manifest::{Manifest, RunPhase},
+    run,
+};
+use autoprof_report::{
+    compare::{self, Side},
+    export, page, show,
+};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::{
+    cli::{Compare, Export, ExportFormat, Global, Past, Report, Show, View},
+    command::status,
+    exit::Failure,
+    paint, print,
+    screen::{self, Say},
+    wire,
+};
+
+/// Brings the results of a run back, if that is still to be done, and writes its report.
+pub fn report(global: &Global, report: &Report) -> Result<u8, Failure> {
+    let which = &report.one.which;
+    let directory = run::find(&which.run, &which.results)?;
+    let manifest = run::read(&directory)?;
+    if manifest.phase != RunPhase::Finished || report.no_report {
+        return status::report(global, &report.one, report.no_report);
+    }
+    let path = page::write(&directory, &manifest)?;
+    if report.one.json {
+        print(&format!("{}\n", serde_json::json!({"id": manifest.id, "directory": directory, "report": path})));
+    } else {
+        print(&format!("{path}\n"));
+    }
+    Ok(0)
+}
+
+/// Writes the report at the end of a run. That it could not be written takes nothing from the run.
+pub fn render(global: &Global, outcome: &Outcome) {
+    if outcome.manifest.phase != RunPhase::Finished || outcome.manifest.hosts.is_empty() {
+        return;
+    }
+    match page::write(&outcome.directory, &outcome.manifest) {
+        Ok(path) if wire::say(global) >= Say::Phases => screen::plain(&format!("report: {path}\n")),
+        Ok(_) => {}
+        Err(problem) => screen::line(&crate::exit::with_sources(&problem)),
+    }
+}
+
+fn past(past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
+    let directory = run::find(&past.run, &past.results)?;
+    let manifest = run::read(&directory)?;
+    Ok((directory, manifest))
+}
+
+/// Opens the report, which is written first where there is none.
+pub fn view(view: &View) -> Result<u8, Failure> {
+    let (directory, manifest) = past(&view.past)?;
+    let there = directory.join("report/index.html");
+    let path = if there.exists() { there } else { page::write(&directory, &manifest)? };
+    print(&format!("{path}\n"));
+    if !view.print {
+        open::that_detached(path.as_std_path()).map_err(|problem| Failure::Usage {
+            message: format!("no browser could be started: {problem}"),
+            hint: Some(format!("open {path} in one, or copy it to where there is one: the file needs nothing else")),
+        })?;
+    }
+    Ok(0)
+}
+
+/// Shows the figures in the terminal.
+pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
+    let (directory, manifest) = past(&show.past)?;
+    let figures = show::figures(&directory, &manifest);
+    if show.json {
+        let json = serde_json::to_string_pretty(&show::json(&manifest, &figures)).unwrap_or_default();
+        print(&format!("{json}\n"));
+    } else {
+        print(&show::text(&manifest, &figures, paint(global, std::io::stdout().is_terminal())));
+    }
+    Ok(0)
+}
+
+/// Compares two runs, or two hosts.
+pub fn compare(asked: &Compare) -> Result<u8, Failure> {
+    let (run_a, manifest_a) = past(&asked.a)?;
+    let (run_b, manifest_b) = match &asked.other {
+        Some(other) => past(&Past { run: other.clone(), results: asked.a.results.clone() })?,
+        None => (run_a.clone(), manifest_a.clone()),
+    };
+    let a = side(&run_a, &manifest_a, asked.host_a.as_deref())?;
+    let b = side(&run_b, &manifest_b, asked.host_b.as_deref())?;
+    let comparison = compare::compare(&a, &b);
+    if asked.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&comparison).unwrap_or_default()));
+        return Ok(0);
+    }
+    print(&comparison.text());
+    let path = asked.output.clone().unwrap_or_else(|| run_b.join("report/compare.html"));
+    compare::write(&path, &comparison, compare::folded(&a, &b)?.as_deref())?;
+    screen::plain(&format!("report: {path}\n"));
+    Ok(0)
+}
+
+fn side<'a>(run: &'a Utf8Path, manifest: &'a Manifest, host: Option<&'a str>) -> Result<Side<'a>, Failure> {
+    if let Some(host) = host.filter(|host| !manifest.hosts.contains_key(*host)) {
+        let there: Vec<&str> = manifest.hosts.keys().map(String::as_str).collect();
+        return Err(Failure::Usage {
+            message: format!("{} has no host {host:?}", manifest.id),
+            hint: Some(format!("it has {}", there.join(", "))),
+        });
+    }
+    Ok(Side { run, manifest, host })
+}
+
+/// Writes a run for another viewer.
+pub fn export(asked: &Export) -> Result<u8, Failure> {
+    let (run, manifest) = past(&asked.past)?;
+    let write = |out: &mut dyn Write| match asked.format {
+        ExportFormat::Folded => export::folded(&run, &manifest, out),
+        ExportFormat::Firefox => export::firefox(&run, &manifest, out),
+        ExportFormat::Perfetto => export::perfetto(&run, &manifest, out),
+        ExportFormat::Csv => export::csv(&run, &manifest, out),
+    };
+    match &asked.output {
+        Some(path) => {
+            let mut file = BufWriter::new(File::create(path)?);
+            write(&mut file)?;
+            file.flush()?;
+        }
+        None => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            // A reader that is gone (`| head`) is no error.
+            match write(&mut out).and_then(|()| Ok(out.flush()?)) {
+                Err(export::ExportError::Io(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                done => done?,
+            }
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,51 @@
+//! The report of a large fleet: time, memory, size, and how soon a browser has it open.
+
+use std::process::{Command, Stdio};
+
+use camino::Utf8Path;
+
+use crate::contender::{Contender, Row, autoprof, take_turns, timed};
+
+/// Measures the report of so many hosts over so many seconds, a sample a second.
+pub fn measure(hosts: u32, seconds: u32, runs: u32) -> Vec<Row> {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let run = Utf8Path::from_path(scratch.path()).expect("a path in UTF-8").join("run");
+    let names: Vec<String> = (1..=hosts).map(|n| format!("h{n}")).collect();
+    lab::fleet(&run, &names.iter().map(String::as_str).collect::<Vec<_>>(), seconds, &["default"]);
+    let what = |figure: &str| format!("report of {hosts} hosts, {seconds} s of preset default, {figure}");
+    let own = [what("s"), what("most memory, MiB"), what("size, MiB")];
+    let rows: Vec<_> = own.iter().map(|what| (&**what, "autoprof report")).collect();
+    let page = run.join("report/index.html");
+    let mut measured = take_turns(runs, vec![Contender::autoprof(&rows, || one(&run))]);
+    let open = what("opened in Chromium, s");
+    let browser = Contender::peer("chromium", &open, "chromium --headless, until all scripts have run", || {
+        let mut chromium = Command::new("chromium");
+        chromium.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--dump-dom"]);
+        let (ms, dom) = timed(chromium.arg(format!("file://{page}")));
+        assert!(dom.contains("data-ready=\"yes\""), "the report's script came to its end");
+        ms / 1e3
+    });
+    measured.extend(take_turns(runs, vec![browser]));
+    measured
+}
+
+fn one(run: &Utf8Path) -> Vec<f64> {
+    let mut child = autoprof().args(["report", run.as_str()]).stdout(Stdio::null()).spawn().expect("autoprof starts");
+    let began = std::time::Instant::now();
+    let status = format!("/proc/{}/status", child.id());
+    let mut memory = 0.0;
+    let ended = loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let most = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        memory = most.unwrap_or(memory);
+        if let Some(ended) = child.try_wait().expect("a child can be waited for") {
+            break ended;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    let took = began.elapsed().as_secs_f64();
+    assert!(ended.success(), "autoprof report: {ended}");
+    #[expect(clippy::cast_precision_loss, reason = "a file's size")]
+    let size = std::fs::metadata(run.join("report/index.html")).expect("the report").len() as f64;
+    vec![took, memory / 1024.0, size / f64::from(1 << 20)]
+}
