@@ -30,7 +30,7 @@ lint: setup
 advisories:
     cargo deny check advisories
 
-# Install what the tests need (OpenSSH, sysstat, procps, perf, fish, tcsh, NATS, shellcheck)
+# Install what the tests need (OpenSSH, sysstat, procps, perf, tracers, shells, NATS, Chromium, shellcheck)
 setup:
     scripts/setup.sh
 

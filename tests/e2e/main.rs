@@ -11,6 +11,7 @@ mod hosts;
 mod interruption;
 mod nats;
 mod plugins;
+mod profilers;
 mod report;
 mod results;
 mod retention;

@@ -13,7 +13,7 @@ const HOSTILE: &str = "<img src=x onerror=document.title='owned'>";
 const PROBE: &str = r##"<script>
 (async () => {
   const until = (what) => new Promise((done) => { const look = setInterval(() => { const seen = what(); if (seen) { clearInterval(look); done(seen); } }, 20); });
-  const marks = (plot) => plot.querySelectorAll(".scatterlayer .trace path, .heatmaplayer image").length;
+  const marks = (plot) => plot.querySelectorAll(".scatterlayer .trace path, .heatmaplayer image, .barlayer path").length;
   const plots = () => [...document.querySelectorAll(".plot")];
   const drawn = () => until(() => plots().length && plots().every((plot) => marks(plot) > 0));
   const at = (id) => document.getElementById(id);

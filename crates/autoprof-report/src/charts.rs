@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    frame::{Frame, Group},
+    frame::{BUCKET, Frame, Group},
     reduce,
 };
 
@@ -53,6 +53,8 @@ pub enum Kind {
     Stack,
     /// Things × time.
     Heat,
+    /// A bar for each thing: what was counted over the whole window.
+    Bars,
 }
 
 /// A line.
@@ -331,8 +333,15 @@ pub fn of_host(frames: &[Frame], base: f64, end: f64) -> Vec<Chart> {
     let span = (base, end);
     let mut charts: Vec<Chart> = SPECS.iter().filter_map(|spec| known(spec, frames, span)).collect();
     charts.extend(processes(frames, base));
-    let others = frames.iter().filter(|frame| !SHOWN.contains(&frame.profiler.as_str()));
-    charts.extend(others.flat_map(|frame| other(frame, base)));
+    for frame in frames.iter().filter(|frame| !SHOWN.contains(&frame.profiler.as_str())) {
+        if frame.keys.iter().any(|key| key == BUCKET) {
+            charts.extend(histogram(frame, span));
+        } else if frame.groups.len() > 1 && frame.groups.iter().all(|group| group.times.len() == 1) {
+            charts.extend(bars(frame));
+        } else {
+            charts.extend(other(frame, base));
+        }
+    }
     charts
 }
 
@@ -361,7 +370,7 @@ fn known(spec: &Spec, frames: &[Frame], (base, end): (f64, f64)) -> Option<Chart
         };
         match spec.kind {
             Kind::Stack => chart.lines = stack(groups[0], &columns, source.times, base),
-            Kind::Lines => (chart.lines, chart.note) = lines(&groups, &columns, source.times, base),
+            Kind::Lines | Kind::Bars => (chart.lines, chart.note) = lines(&groups, &columns, source.times, base),
             Kind::Heat => {
                 // What is not idle; a negative factor says so.
                 let value = |v: f64| if source.times < 0.0 { 100.0 - v } else { v * source.times };
@@ -463,9 +472,11 @@ fn heat(groups: &[&Group], column: usize, value: impl Fn(f64) -> f64, span: (f64
     Heat { z: z.collect(), rows: groups.iter().map(|group| group.key.clone()).collect(), begin: 0, step, most }
 }
 
-/// Numbers by size, before words.
-fn natural(key: &str) -> (u64, &str) {
-    (key.parse().unwrap_or(u64::MAX), key)
+/// By what stands before the last word, then by the number with which that begins; numbers before words.
+fn natural(key: &str) -> (&str, u64, &str) {
+    let (before, last) = key.rsplit_once(' ').unwrap_or(("", key));
+    let digits = last.find(|c: char| !c.is_ascii_digit()).unwrap_or(last.len());
+    (before, last[..digits].parse().unwrap_or(u64::MAX), last)
 }
 
 /// The processes that took most CPU time, on top of one another.
@@ -514,6 +525,51 @@ fn process(key: &str) -> String {
     // A kernel thread's name has slashes that are no directories.
     let name = if program.starts_with('/') { program.rsplit('/').next().unwrap_or(program) } else { program };
     format!("{} {pid}", name.chars().take(24).collect::<String>())
+}
+
+/// A histogram over time: its buckets × time.
+fn histogram(frame: &Frame, span: (f64, f64)) -> Option<Chart> {
+    let groups: Vec<&Group> = frame.groups.iter().collect();
+    let heat = heat(&groups, 0, |value| value, span, None);
+    (!frame.columns.is_empty() && !groups.is_empty()).then(|| Chart {
+        section: frame.profiler.clone(),
+        title: String::new(),
+        unit: unit(&frame.columns[0]).1.to_owned(),
+        kind: Kind::Heat,
+        source: format!("{}/{}", frame.profiler, frame.file),
+        note: String::new(),
+        lines: Vec::new(),
+        heat: Some(heat),
+    })
+}
+
+/// What a table says of things once, a bar for each thing, of its first columns.
+fn bars(frame: &Frame) -> Vec<Chart> {
+    const COLUMNS: usize = 4;
+    let of = |(at, name): (usize, &String)| {
+        let mut values: Vec<(f64, &str)> = frame
+            .groups
+            .iter()
+            .map(|group| (group.values[at][0], group.key.as_str()))
+            .filter(|(value, _)| *value != 0.0 && !value.is_nan())
+            .collect();
+        values.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let all = values.len();
+        values.truncate(MOST_LINES);
+        let (label, unit) = unit(name);
+        let line = |(value, key): (f64, &str)| Line { name: key.to_owned(), t: vec![0], v: vec![rounded(value)] };
+        Chart {
+            section: frame.profiler.clone(),
+            title: label.replace('_', " "),
+            unit: unit.to_owned(),
+            kind: Kind::Bars,
+            source: format!("{}/{}", frame.profiler, frame.file),
+            note: if all > MOST_LINES { format!("the {MOST_LINES} greatest of {all}") } else { String::new() },
+            lines: values.into_iter().map(line).collect(),
+            heat: None,
+        }
+    };
+    frame.columns.iter().enumerate().map(of).filter(|chart| !chart.lines.is_empty()).take(COLUMNS).collect()
 }
 
 /// Pictures of a table that nothing is known of: its columns by their units.
@@ -595,7 +651,7 @@ mod tests {
 
     fn frame(profiler: &str, file: &str, columns: &[&str], groups: Vec<Group>) -> Frame {
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
-        Frame { profiler: profiler.to_owned(), file: file.to_owned(), columns, groups }
+        Frame { profiler: profiler.to_owned(), file: file.to_owned(), columns, groups, ..Frame::default() }
     }
 
     #[test]
@@ -621,6 +677,26 @@ mod tests {
         let units: Vec<_> = charts.iter().map(|chart| (chart.unit.as_str(), chart.lines.len())).collect();
         assert_eq!(units, [("W", 2), ("%", 2)]);
         assert_eq!(charts[1].note, "zero throughout: 0 idle, 1 idle");
+    }
+
+    #[test]
+    fn a_histogram_is_a_heat_map_with_its_buckets_in_order() {
+        let group = |key: &str| Group { key: key.to_owned(), times: vec![1.0, 2.0], values: vec![vec![1.0, 2.0]] };
+        let groups = ["us 128-255", "us 2-3", "us 16-31"].map(group).into();
+        let mut frame = frame("bpftrace", "histogram.csv", &["count_per_s"], groups);
+        frame.keys = vec!["map".to_owned(), BUCKET.to_owned()];
+        let charts = of_host(&[frame], 0.0, 2.0);
+        assert_eq!(charts[0].heat.as_ref().unwrap().rows, ["us 2-3", "us 16-31", "us 128-255"]);
+    }
+
+    #[test]
+    fn what_is_said_once_is_drawn_as_bars() {
+        let group = |key: &str, value| Group { key: key.to_owned(), times: vec![9.0], values: vec![vec![value]] };
+        let groups = vec![group("read", 3.0), group("write", 7.0), group("close", 0.0)];
+        let charts = of_host(&[frame("strace", "syscalls.csv", &["calls"], groups)], 0.0, 9.0);
+        assert_eq!(charts[0].kind, Kind::Bars);
+        let names: Vec<_> = charts[0].lines.iter().map(|line| line.name.as_str()).collect();
+        assert_eq!(names, ["write", "read"]);
     }
 
     #[test]

@@ -10,7 +10,10 @@ use crate::place::{self, Place};
 const TIME: &str = "time_unix";
 
 /// Columns that say what a row is about though they hold numbers.
-const KEYS: [&str; 4] = ["cpu", "node", "pid", "gpu"];
+const KEYS: [&str; 5] = ["cpu", "node", "pid", "gpu", BUCKET];
+
+/// The column that says which values a row of a histogram counts.
+pub const BUCKET: &str = "bucket";
 
 /// Most series of one table; what a tool prints of more is in its file.
 const MOST_GROUPS: usize = 4096;
@@ -35,6 +38,8 @@ pub struct Frame {
     pub profiler: String,
     /// The file's name, without directories.
     pub file: String,
+    /// Names of the columns that say what a row is about.
+    pub keys: Vec<String>,
     /// Names of the columns with numbers, in the file's order.
     pub columns: Vec<String>,
     /// The rows by what they are about.
@@ -154,8 +159,9 @@ pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> 
             numbers.push(at)
         }
     }
-    let columns = numbers.iter().filter_map(|at| headers.get(*at)).map(ToOwned::to_owned).collect();
-    let mut frame = Frame { file: path.file_name().unwrap_or_default().to_owned(), columns, ..Frame::default() };
+    let names = |places: &[usize]| places.iter().filter_map(|at| headers.get(*at)).map(ToOwned::to_owned).collect();
+    let file = path.file_name().unwrap_or_default().to_owned();
+    let mut frame = Frame { file, keys: names(&keys), columns: names(&numbers), ..Frame::default() };
     let mut known = HashMap::<String, usize>::new();
     let mut key = String::new();
     for row in std::iter::once(Ok(first)).chain(rows) {

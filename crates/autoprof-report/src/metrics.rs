@@ -298,7 +298,13 @@ mod tests {
             values: values.iter().map(|list| list.to_vec()).collect(),
         });
         let columns = columns.iter().map(|c| (*c).to_owned()).collect();
-        Frame { profiler: profiler.to_owned(), file: file.to_owned(), columns, groups: groups.collect() }
+        Frame {
+            profiler: profiler.to_owned(),
+            file: file.to_owned(),
+            columns,
+            groups: groups.collect(),
+            ..Frame::default()
+        }
     }
 
     #[test]

@@ -73,6 +73,9 @@
       const x = Array.from({ length: z[0]?.length ?? 0 }, (_, n) => iso(meta.begin_ms + begin + (n + 0.5) * step));
       return [{ type: "heatmap", x, y: rows.map((row) => plain(row)), z, zmin: 0, zmax: most, colorscale: scale(), colorbar: { thickness: 10, outlinewidth: 0, len: 1 }, hovertemplate: "%{y}  %{x|%H:%M:%S}<br>%{z} " + plain(chart.unit) + "<extra></extra>" }];
     }
+    if (chart.kind === "bars") {
+      return [{ type: "bar", orientation: "h", y: chart.lines.map((line) => plain(line.name)), x: chart.lines.map((line) => line.v[0]), hovertemplate: "%{y}: %{x} " + plain(chart.unit) + "<extra></extra>" }];
+    }
     return chart.lines.map((line) => {
       let at = meta.begin_ms;
       const trace = { type: "scatter", mode: "lines", name: plain(line.name), x: line.t.map((step) => iso(at += step)), y: line.v, line: { width: 1.3 } };
@@ -86,7 +89,9 @@
     const bytes = chart.unit.startsWith("bytes");
     const tall = chart.heat ? Math.max(170, Math.min(900, 70 + chart.heat.rows.length * (chart.fleet ? 16 : 12))) : 250;
     plot.style.height = tall + "px";
-    const extra = (axis) => chart.heat
+    const extra = (axis) => chart.kind === "bars"
+      ? { height: tall, hovermode: "closest", shapes: [], annotations: [], dragmode: false, xaxis: { ...axis, fixedrange: true }, yaxis: { ...axis, type: "category", autorange: "reversed", fixedrange: true } }
+      : chart.heat
       ? { height: tall, hovermode: "closest", yaxis: { ...axis, type: "category", autorange: "reversed", fixedrange: true } }
       : { height: tall, yaxis: { ...axis, rangemode: "tozero", tickformat: bytes ? ".3~s" : undefined, hoverformat: bytes ? ".4~s" : undefined } };
     Plotly.react(plot, traces(chart), layout(extra), config);
@@ -109,6 +114,7 @@
     element("range").textContent = range[0] === whole[0] && range[1] === whole[1] ? "whole run" : `${iso(range[0]).slice(11, 23)} – ${iso(range[1]).slice(11, 23)}`;
     for (const plot of drawn.keys()) {
       if (!plot.isConnected) { drawn.delete(plot); continue; }
+      if (plot.chart.kind === "bars") continue;
       plot.following = true;
       Plotly.relayout(plot, { "xaxis.range": range.map(iso) }).then(() => { plot.following = false; });
     }

@@ -1,0 +1,90 @@
+//! Profilers beyond the default ones, with the tools that are really there.
+use camino::Utf8Path;
+use lab::Running;
+
+use crate::{
+    faults::Gate,
+    support::{LONG, Scratch, autoprof, run, state},
+};
+
+/// The values of a column, as text.
+fn column(path: &Utf8Path, name: &str) -> Vec<String> {
+    let mut reader = csv::Reader::from_path(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let at = reader.headers().unwrap().iter().position(|column| column == name).unwrap();
+    reader.records().map(|row| row.unwrap()[at].to_owned()).collect()
+}
+
+#[test]
+fn what_the_machine_and_its_kernel_say_becomes_tables() {
+    if lab::skip_unless(&["strace", "tcpdump", "bpftrace", "numastat", "dmesg", "sh"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    // What is traced: known by a word that nothing else has on its command line.
+    let word = format!("traced-{}", std::process::id());
+    let mut traced = Running::start(std::process::Command::new("sh").args([
+        "-c",
+        "while :; do cat /proc/uptime > /dev/null; sleep 0.05; done",
+        &word,
+    ]));
+    let strace = format!("strace:process={word}");
+    let profilers = ["dmesg", "sysinfo", "numastat:1", &strace, "tcpdump:interface=lo,filter=udp port 9", "bpftrace"];
+    let mut args = vec!["run", "-o", out.as_str()];
+    profilers.iter().for_each(|profiler| args.extend(["-p", profiler]));
+    let script = format!("echo '<4>autoprof says {word}' > /dev/kmsg; {}", gate.script(0));
+    let mut running = Running::start(autoprof(&args).args(["--", "sh", "-c", &script]));
+    running.wait_for("the-test-began", LONG);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let directory = out.join("hosts/local");
+    // Until bpftrace, the slowest to begin, has printed: it compiles its program first.
+    let printed = lab::wait_until(LONG, || {
+        socket.send_to(b"packet", "127.0.0.1:9").unwrap();
+        has_histograms("bpftrace.json")
+    });
+    assert!(printed, "bpftrace prints");
+    gate.open();
+    let done = running.finish(LONG);
+    traced.signal(lab::Signal::KILL);
+    traced.finish(LONG);
+    assert!(done.status.success(), "{done}");
+    let manifest = lab::manifest(&out);
+    for profiler in ["dmesg", "sysinfo", "numastat", "strace", "tcpdump", "bpftrace"] {
+        assert_eq!(state(&manifest, "local", profiler), "ok", "{profiler}: {done}");
+    }
+    let logged = column(&directory.join("dmesg/dmesg.csv"), "message");
+    assert!(logged.iter().any(|text| text.contains(&word)), "{logged:?}");
+    assert!(directory.join("sysinfo/changes.txt").exists());
+    assert!(!column(&directory.join("numastat/numastat.csv"), "used_kib").is_empty());
+    let calls = column(&directory.join("strace/syscalls.csv"), "syscall");
+    assert!(
+        calls.iter().any(|call| call == "read") && !calls.iter().any(|call| call.starts_with("epoll")),
+        "{calls:?}"
+    );
+    let packets = directory.join("tcpdump/packets.csv");
+    assert_eq!(column(&packets, "packets")[0], "captured");
+    assert!(column(&packets, "count")[0].parse::<u64>().unwrap() > 0);
+    let histogram = directory.join("bpftrace/histogram.csv");
+    assert!(column(&histogram, "map").iter().all(|map| map == "run_queue_us"));
+    assert!(column(&histogram, "count_per_s").iter().any(|count| count != "0"));
+}
+
+/// Whether a tool of a run on this machine has written histograms to a file of this name.
+fn has_histograms(file: &str) -> bool {
+    let runs = std::fs::read_dir("/tmp/profilers").into_iter().flatten().flatten();
+    runs.map(|run| run.path().join("results/default/profiler_test/profiling/bpftrace").join(file))
+        .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"hist\"")))
+}
+
+#[test]
+fn what_cannot_run_says_why_before_the_test() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let none = run(&["run", "-o", out.as_str(), "-p", "strace", "--", "true"]);
+    assert_eq!(none.code(), 125, "{none}");
+    assert!(none.stderr.contains("one of process and pid says what is traced"), "{none}");
+    let listed = run(&["profilers"]).stdout;
+    for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "strace", "tcpdump", "bpftrace"] {
+        assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
+    }
+}
