@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lays out a built tree: bin/autoprof, lib/autoprof/plugins/*.so, lib/autoprof/clients/ARCH/autoprof-{client,relay}.
+# Lays out a built tree: bin/autoprof, lib/autoprof/plugins/*.so, lib/autoprof/clients/ARCH/autoprof-{client,relay},
+# share/man/man1, and completions where bash, zsh and fish look for them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,3 +20,13 @@ for program in target/clients/*/autoprof-*; do
     install -d -m 755 "$prefix/lib/autoprof/clients/$arch"
     install -m 755 "$program" "$prefix/lib/autoprof/clients/$arch/$(basename "$program")"
 done
+
+"$prefix/bin/autoprof" manual "$prefix/share/man/man1"
+completion() {
+    install -d -m 755 "$prefix/share/$(dirname "$2")"
+    # By its name alone: the tree works from anywhere.
+    PATH="$PWD/$prefix/bin:$prefix/bin:$PATH" COMPLETE=$1 autoprof >"$prefix/share/$2"
+}
+completion bash bash-completion/completions/autoprof
+completion zsh zsh/site-functions/_autoprof
+completion fish fish/vendor_completions.d/autoprof.fish

@@ -1,12 +1,17 @@
 //! The examples of the documentation, built outside the workspace as their readers would.
 use std::process::Command;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::support::{LONG, Scratch, autoprof, hosts, state, times};
 
 /// Cargo on one example, with a target directory that all examples share.
 fn cargo(example: &str, verb: &str) -> Command {
+    cargo_in(&Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(example), verb)
+}
+
+/// The same on a crate somewhere.
+fn cargo_in(crate_directory: &Utf8Path, verb: &str) -> Command {
     let root = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo told this test is not meant for another build.
@@ -15,7 +20,7 @@ fn cargo(example: &str, verb: &str) -> Command {
             cargo.env_remove(name);
         }
     }
-    let manifest = root.join("docs/examples").join(example).join("Cargo.toml");
+    let manifest = crate_directory.join("Cargo.toml");
     cargo.args([verb, "--quiet", "--manifest-path", manifest.as_str()]);
     cargo.env("CARGO_TARGET_DIR", root.join("target/examples"));
     cargo
@@ -56,6 +61,34 @@ fn a_third_partys_plugin_is_listed_documented_and_runs_on_a_real_host() {
     let text = std::fs::read_to_string(out.join("hosts/h1/free/free.txt")).unwrap();
     assert!(text.matches("Mem:").count() >= 3, "{text}");
     lab.assert_clean();
+}
+
+#[test]
+fn a_new_plugin_builds_passes_its_tests_conforms_and_runs_as_it_is() {
+    let scratch = Scratch::new();
+    let crate_directory = scratch.path("mine");
+    let sources = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let new = ["plugin", "new", "run-queue", "--autoprof", sources.as_str(), "-o", crate_directory.as_str()];
+    lab::run(&mut autoprof(&new), LONG).expect_success();
+    assert_eq!(lab::run(&mut autoprof(&new), LONG).code(), 2, "nothing is written over");
+    let tested = lab::run(&mut cargo_in(&crate_directory, "test"), BUILD).expect_success().stdout;
+    assert!(tested.contains("2 passed"), "{tested}");
+    lab::run(&mut cargo_in(&crate_directory, "build"), BUILD).expect_success();
+    let name = "libautoprof_profiler_run_queue.so";
+    let (built, plugins) = (sources.join("target/examples/debug").join(name), scratch.path("plugins"));
+    std::fs::create_dir(&plugins).unwrap();
+    let library = plugins.join(name);
+    std::fs::copy(&built, &library).unwrap();
+    let verdicts = lab::run(&mut autoprof(&["plugin", "test", library.as_str()]), LONG).expect_success().stdout;
+    assert!(verdicts.contains("run-queue\n") && !verdicts.contains("FAILED"), "{verdicts}");
+    let out = scratch.path("run");
+    let args = ["--plugin-dir", plugins.as_str(), "run", "-o", out.as_str(), "-p", "run-queue:0.2", "-d", "1"];
+    lab::run(&mut autoprof(&args), LONG).expect_success();
+    assert!(times(&out.join("hosts/local/run-queue/run-queue.csv")).len() >= 3);
+    let page = std::fs::read_to_string(out.join("report/index.html")).unwrap();
+    assert!(page.contains("run-queue.csv"));
+    let none = lab::run(&mut autoprof(&["plugin", "test", out.join("manifest.json").as_str()]), LONG);
+    assert!(none.code() == 2 && none.stderr.contains("has to end in .so"), "{none}");
 }
 
 #[test]

@@ -38,7 +38,8 @@ const PROBE: &str = r##"<script>
   at("metric").dispatchEvent(new Event("change"));
   await drawn();
   seen.fleet = at("fleet-charts").textContent;
-  seen.flame = at("flame") ? at("flame").src : "";
+  await until(() => at("flame").src);
+  seen.flame = at("flame").src;
   document.body.setAttribute("data-probe", JSON.stringify(seen));
 })();
 </script>"##;

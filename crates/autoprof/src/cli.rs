@@ -111,6 +111,12 @@ pub enum Subcommands {
     /// Work with manifests of runs
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Write the manual's pages, for roff, into a directory: one for each command
+    #[command(hide = true)]
+    Manual {
+        /// The directory
+        directory: Utf8PathBuf,
+    },
 }
 
 /// Which hosts and profilers; what is given here replaces what the job file says.
@@ -434,6 +440,25 @@ pub struct Profilers {
 pub enum Plugin {
     /// List plugins: name, kind, version, file, state; runs no code of theirs
     List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a crate with a profiler of your own, which builds, passes its tests and runs as it is
+    New {
+        /// What the profiler is to be called
+        name: String,
+        /// A clone of autoprof to build against, instead of the version in the registry
+        #[arg(long, value_name = "DIR")]
+        autoprof: Option<Utf8PathBuf>,
+        /// Where to write it [default: autoprof-profiler-NAME]
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<Utf8PathBuf>,
+    },
+    /// Load a plugin and say whether its profilers keep what autoprof relies on; exit status 1 when one does not
+    Test {
+        /// The plugin's file
+        file: Utf8PathBuf,
         /// Print as JSON
         #[arg(long)]
         json: bool,

@@ -1,5 +1,6 @@
 //! The subcommands, a file each.
 
+pub mod author;
 pub mod check;
 pub mod job;
 pub mod lock;

@@ -44,9 +44,14 @@ fn main() -> ExitCode {
         Subcommands::Check(check) => command::check::check(&cli.global, check),
         Subcommands::Profilers(profilers) => command::profilers::profilers(&cli.global, profilers),
         Subcommands::Plugin(cli::Plugin::List { json }) => command::profilers::plugins(&cli.global, *json),
+        Subcommands::Plugin(cli::Plugin::New { name, autoprof, output }) => {
+            command::author::new(name, autoprof.as_deref(), output.as_deref())
+        }
+        Subcommands::Plugin(cli::Plugin::Test { file, json }) => command::author::test(&cli.global, file, *json),
         Subcommands::Plugin(cli::Plugin::Lock { output }) => command::lock::lock(&cli.global, output.as_deref()),
         Subcommands::Job(job) => command::job::job(&cli.global, job),
         Subcommands::Manifest(cli::Manifest::Schema) => command::job::manifest_schema(),
+        Subcommands::Manual { directory } => command::job::manual(directory),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -9,7 +9,8 @@
     return made;
   };
   const unpack = async (id) => {
-    const packed = Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
+    const text = atob(element(id).textContent), packed = new Uint8Array(text.length);
+    for (let n = 0; n < text.length; n++) packed[n] = text.charCodeAt(n);
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   };
@@ -187,7 +188,15 @@
     element("flame").src = shown;
     element("flame-open").href = shown;
   };
-  if (flames) { flames.onchange = showFlame; await showFlame(); }
+  if (flames) {
+    flames.onchange = showFlame;
+    const near = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      near.disconnect();
+      showFlame();
+    }, { rootMargin: "600px" });
+    near.observe(element("flame"));
+  }
 
   const again = () => { for (const plot of drawn.keys()) if (plot.isConnected) draw(plot); };
   dark.addEventListener("change", again);

@@ -1,8 +1,9 @@
 //! `autoprof job` and `autoprof manifest`: formats, for people and editors.
 use autoprof_core::{job::JobFile, manifest::Manifest};
+use camino::Utf8Path;
 
 use crate::{
-    cli::{Global, Job, Targets},
+    cli::{self, Global, Job, Targets},
     exit::Failure,
     print, wire,
 };
@@ -42,4 +43,11 @@ pub fn manifest_schema() -> Result<u8, Failure> {
 
 fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
+}
+
+/// Writes the manual's pages.
+pub fn manual(directory: &Utf8Path) -> Result<u8, Failure> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(<cli::Cli as clap::CommandFactory>::command(), directory)?;
+    Ok(0)
 }
