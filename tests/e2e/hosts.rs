@@ -1,5 +1,5 @@
 //! Hosts that are not as one would wish: each gives its stated outcome.
-use crate::support::{Scratch, hosts, run_on, state};
+use crate::support::{LONG, Scratch, autoprof, hosts, run_on, state};
 
 /// What a run on one special host and one plain host (`h2`) gives, with `--require any` so that it goes on.
 fn outcome(builder: lab::LabBuilder, profilers: &[&str]) -> (lab::Lab, serde_json::Value, lab::Finished) {
@@ -221,5 +221,26 @@ fn a_client_that_may_stay_is_sent_once_and_only_used_when_it_is_whole_and_ours()
     let config = lab.ssh_config();
     let cleaned = crate::support::run(&["clean", "--ssh-config", config.as_str(), "-w", "h1"]).expect_success();
     assert!(cleaned.stdout.contains("removed ") && cleaned.stdout.contains("autoprof-client."), "{cleaned}");
+    lab.assert_clean();
+}
+
+#[test]
+fn the_hosts_of_an_inventorys_group_are_profiled() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let lab = hosts(2).start();
+    let scratch = Scratch::new();
+    let (out, config) = (scratch.path("run"), lab.ssh_config());
+    let inventory = scratch.write("inventory.ini", "[one]\nh1\n[two]\nh[2:2]\n[both:children]\none\ntwo\n");
+    let on = |group: &str| {
+        let args = ["run", "--ssh-config", config.as_str(), "-H", inventory.as_str(), "-g", group, "-o", out.as_str()];
+        lab::run(autoprof(&args).args(["-p", "proc", "--", "true"]), LONG)
+    };
+    let none = on("three");
+    assert!(none.code() == 2 && none.stderr.contains("there are all, both, one, two"), "{none}");
+    on("two").expect_success();
+    let manifest = lab::manifest(&out);
+    assert_eq!(manifest["hosts"].as_object().unwrap().keys().collect::<Vec<_>>(), ["h2"]);
     lab.assert_clean();
 }

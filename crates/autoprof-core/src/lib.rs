@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod host;
 pub mod install;
+pub mod inventory;
 pub mod job;
 pub mod manifest;
 pub mod marks;

@@ -132,9 +132,12 @@ pub struct Targets {
     /// Hosts to leave out, of the same form (repeatable)
     #[arg(short = 'x', long, value_name = "HOSTS")]
     pub exclude: Vec<String>,
-    /// A file of hosts, one a line, # for comments (repeatable)
+    /// A file of hosts, one a line, # for comments; or an inventory of Ansible's, INI or YAML (repeatable)
     #[arg(short = 'H', long, value_name = "FILE")]
     pub hosts_file: Vec<Utf8PathBuf>,
+    /// Of inventories, only the hosts of this group (repeatable)
+    #[arg(short = 'g', long, value_name = "GROUP", requires = "hosts_file")]
+    pub group: Vec<String>,
     /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
     /// [default: light]
     #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]

@@ -7,6 +7,7 @@ use autoprof_core::{
     conduct::{Environment, Interrupts, Plan, Work},
     duration::Span,
     host,
+    inventory::Inventory,
     job::{HostKeys, JobFile, JobHost, PRESETS},
     manifest::{RunSettings, Sudo},
     profilers::ProfilerSet,
@@ -152,6 +153,40 @@ fn signaler(job: &JobFile) -> &str {
     job.signaler.as_deref().unwrap_or("marker")
 }
 
+/// The hosts of the files that were named: all, or those of some groups.
+fn hosts_of_files(targets: &Targets) -> Result<Vec<Host>, Failure> {
+    let mut hosts: Vec<Host> = Vec::new();
+    let mut found: Vec<&String> = Vec::new();
+    let mut known: Vec<String> = Vec::new();
+    for path in &targets.hosts_file {
+        let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.clone(), source })?;
+        let read = Inventory::read(&text).map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+        if targets.group.is_empty() {
+            hosts.extend(read.hosts);
+            continue;
+        }
+        for group in &targets.group {
+            let Some(members) = read.of_group(group) else { continue };
+            found.push(group);
+            // A host may be in several of the groups.
+            hosts.extend(
+                members.into_iter().filter(|new| !hosts.iter().any(|h| h.name == new.name)).collect::<Vec<_>>(),
+            );
+        }
+        known.extend(read.groups.into_keys());
+    }
+    match targets.group.iter().find(|group| !found.contains(group)) {
+        None => Ok(hosts),
+        Some(group) => Err(Failure::Usage {
+            message: format!("no group {group:?} in the hosts files"),
+            hint: Some(match known.is_empty() {
+                true => "groups are those of an inventory of Ansible's, given by -H".into(),
+                false => format!("there are {}", known.join(", ")),
+            }),
+        }),
+    }
+}
+
 fn hosts(targets: &Targets, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
     let named = |host: Host| JobHost { host, own_profilers: None };
     let mut hosts: Vec<JobHost> = Vec::new();
@@ -160,11 +195,7 @@ fn hosts(targets: &Targets, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
             hosts.push(named(name.parse()?));
         }
     }
-    for path in &targets.hosts_file {
-        let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.clone(), source })?;
-        let read = host::read_hosts_file(&text).map_err(|e| Failure::usage(format!("{path}: {e}")))?;
-        hosts.extend(read.into_iter().map(named));
-    }
+    hosts.extend(hosts_of_files(targets)?.into_iter().map(named));
     let on_command_line = !targets.hosts.is_empty() || !targets.hosts_file.is_empty();
     if !on_command_line {
         for entry in &job.hosts {

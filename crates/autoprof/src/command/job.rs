@@ -19,6 +19,7 @@ pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
                 hosts: Vec::new(),
                 exclude: Vec::new(),
                 hosts_file: Vec::new(),
+                group: Vec::new(),
                 profilers: Vec::new(),
                 ssh_config: None,
                 accept_new_host_keys: false,
