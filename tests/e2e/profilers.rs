@@ -84,7 +84,21 @@ fn what_cannot_run_says_why_before_the_test() {
     assert_eq!(none.code(), 125, "{none}");
     assert!(none.stderr.contains("one of process and pid says what is traced"), "{none}");
     let listed = run(&["profilers"]).stdout;
+    for pid in ["strace:pid=[17,18]", "strace:pid=17"] {
+        let dry = run(&["run", "--dry-run", "-p", pid]);
+        assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
+    }
     for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "strace", "tcpdump", "bpftrace"] {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }
+}
+
+#[test]
+fn a_command_that_may_end_may_do_so_at_once() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = run(&["run", "-o", out.as_str(), "-p", "command:'echo hello',may_end=true", "--", "true"]);
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "command"), "ok", "{done}");
+    assert_eq!(std::fs::read_to_string(out.join("hosts/local/command/command.txt")).unwrap(), "hello\n");
 }

@@ -147,3 +147,26 @@ fn a_run_writes_its_report_and_shows_compares_and_exports_itself() {
     let cpu = csv::Reader::from_path(busy.join("hosts/local/proc/cpu.csv")).unwrap().records().count();
     assert!(rows > cpu * 8, "every number of every table: {rows}, {cpu}");
 }
+
+#[test]
+fn a_run_without_figures_says_so_and_is_compared_with_nothing() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let failed = run(&["run", "-o", out.as_str(), "-p", "command:'exit 3'", "--require", "any", "--", "true"]);
+    assert_eq!(failed.code(), 125, "{failed}");
+    let page = std::fs::read_to_string(out.join("report/index.html")).unwrap();
+    assert!(page.contains("No profiler of this run measured a figure") && page.contains("it was not run"), "{failed}");
+    let compared = run(&["compare", out.as_str(), out.as_str()]);
+    assert!(compared.code() == 2 && compared.stderr.contains("no figure in common"), "{compared}");
+    let exported = run(&["export", out.as_str(), "--format", "csv"]);
+    assert!(exported.code() == 2 && exported.stdout.is_empty(), "{exported}");
+
+    let running = scratch.path("running");
+    run(&["start", "-o", running.as_str(), "-p", "proc"]).expect_success();
+    for command in ["show", "view"] {
+        let early = run(&[command, running.as_str()]);
+        assert!(early.code() == 2 && early.stderr.contains("still goes on"), "{early}");
+    }
+    run(&["report", running.as_str()]).expect_success();
+    assert!(running.join("report/index.html").exists());
+}

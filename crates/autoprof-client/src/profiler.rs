@@ -339,9 +339,12 @@ impl Profiler {
         if !over || self.ended {
             return Vec::new();
         }
-        // One that printed all that it may before it was seen to settle has collected that.
-        let printed = self.is_starting() && self.tool.as_ref().and_then(Tool::end).is_some_and(is_too_long);
-        let began = printed.then(|| self.begin_now());
+        // One that printed all that it may before it was seen to settle has collected that; so has one that is allowed to
+        // be done so soon.
+        let may_end = self.invocation.start.as_ref().is_some_and(|start| start.may_end);
+        let is_done = |end: ChildEnd| is_too_long(end) || (may_end && end.code == Some(0));
+        let collected = self.is_starting() && self.tool.as_ref().and_then(Tool::end).is_some_and(is_done);
+        let began = collected.then(|| self.begin_now());
         began.into_iter().chain([self.ended_tool()]).collect()
     }
 

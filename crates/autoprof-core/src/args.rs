@@ -355,8 +355,18 @@ fn default_of(info: &ProfilerInfo, param: &Param) -> Result<Value, ArgError> {
     Ok(value)
 }
 
-/// Checks one value; a single text given for a list becomes a list.
+/// Checks one value; a single text given for a list becomes a list, and whole numbers in one the texts that were written.
 fn check(info: &ProfilerInfo, param: &Param, value: &mut Value) -> Result<(), ArgError> {
+    let as_text = |value: &mut Value| {
+        if let Value::Int(number) = value {
+            *value = Value::Str(number.to_string());
+        }
+    };
+    match (param.kind, &mut *value) {
+        (ParamType::Strings, Value::List(values)) => values.iter_mut().for_each(as_text),
+        (ParamType::Strings, one) => as_text(one),
+        _ => {}
+    }
     let typed = match (param.kind, &*value) {
         (ParamType::Any, _)
         | (ParamType::Bool, Value::Bool(_))
@@ -601,6 +611,13 @@ mod tests {
 
     fn complete(spec: &str) -> Result<Args, ArgError> {
         spec.parse::<ProfilerSpec>().unwrap().args.complete(&INFO)
+    }
+
+    #[test]
+    fn whole_numbers_in_a_list_of_texts_are_texts() {
+        assert_eq!(complete("perf:events=[17, a]").unwrap().strings("events"), ["17", "a"]);
+        assert_eq!(complete("perf:events=17").unwrap().strings("events"), ["17"]);
+        assert!(complete("perf:events=[1.5]").is_err() && complete("perf:events=true").is_err());
     }
 
     fn message(spec: &str) -> String {

@@ -447,8 +447,11 @@ fn line(name: String, times: &[f64], values: &[f64], rows: &[usize], step: f64, 
     for row in rows {
         let at = milliseconds(times[*row] - base);
         // Rows that were left out are no gap: only a step between rows that follow one another can be.
-        let gap = last_row.is_some_and(|last| (last..*row).any(|n| times[n + 1] - times[n] > step));
-        if gap {
+        let gap = |last: usize| (last..*row).any(|n| times[n + 1] - times[n] > step || values[n].is_nan());
+        if let Some(last) = last_row.filter(|last| gap(*last)) {
+            // At both ends: an area falls to nothing there, and is nothing in between.
+            let ended = milliseconds(times[last] - base) + 1;
+            push(ended.min(at - 1), None, &mut line);
             push(at - 1, None, &mut line);
         }
         push(at, rounded(values[*row]), &mut line);
@@ -661,8 +664,8 @@ mod tests {
         let charts = of_host(&[frame("mine", "mine.csv", &["depth"], vec![group])], 10.0, 32.0);
         assert_eq!(charts.len(), 1);
         let (t, v) = (&charts[0].lines[0].t, &charts[0].lines[0].v);
-        assert_eq!(v[..5], [Some(1.0), Some(2.0), Some(3.0), None, Some(4.0)]);
-        assert_eq!(t[..5], [0, 1000, 1000, 17_999, 1]);
+        assert_eq!(v[..6], [Some(1.0), Some(2.0), Some(3.0), None, None, Some(4.0)]);
+        assert_eq!(t[..6], [0, 1000, 1000, 1, 17_998, 1]);
     }
 
     #[test]

@@ -241,11 +241,7 @@ pub fn write(path: &Utf8Path, comparison: &Comparison, stacks: Option<&[String]>
         None => None,
     };
     let page = page(comparison, flame.as_deref());
-    let failed = |source| ReportError::Write { path: path.to_owned(), source };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
-    std::fs::write(path, page.into_string()).map_err(failed)
+    std::fs::write(path, page.into_string()).map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }
 
 fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {

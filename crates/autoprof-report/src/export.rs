@@ -32,6 +32,19 @@ pub enum ExportError {
     Csv(#[from] csv::Error),
 }
 
+impl ExportError {
+    /// Whether whoever was to read it is gone.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        let is = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+        match self {
+            Self::Io(e) => is(e),
+            Self::Csv(e) => matches!(e.kind(), csv::ErrorKind::Io(e) if is(e)),
+            Self::Nothing { .. } => false,
+        }
+    }
+}
+
 /// Stacks of all hosts, `host;command;outer;inner COUNT`: for flamegraph.pl, inferno, speedscope.
 ///
 /// # Errors
@@ -57,14 +70,23 @@ fn no_stacks(manifest: &Manifest) -> ExportError {
 /// When there are no tables, or they cannot be written.
 pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(["time_unix", "host", "profiler", "table", "what", "column", "value"])?;
     let mut any = false;
     for host in manifest.hosts.keys() {
         for table in frame::of_host(run, manifest, host).0 {
             for group in &table.groups {
                 for (column, values) in table.columns.iter().zip(&group.values) {
                     for (time, value) in group.times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
-                        any = true;
+                        if !std::mem::replace(&mut any, true) {
+                            writer.write_record([
+                                "time_unix",
+                                "host",
+                                "profiler",
+                                "table",
+                                "what",
+                                "column",
+                                "value",
+                            ])?;
+                        }
                         let (time, value) = (format!("{time:.6}"), value.to_string());
                         writer.write_record([&time, host, &table.profiler, &table.file, &group.key, column, &value])?;
                     }

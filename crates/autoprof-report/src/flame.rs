@@ -30,8 +30,9 @@ pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf
 pub fn lines(files: &[Utf8PathBuf], root: Option<&str>) -> io::Result<Vec<String>> {
     let mut all = Vec::new();
     for path in files {
-        for line in BufReader::new(File::open(path)?).lines() {
-            let line = line?;
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            // What is not UTF-8 is shown as such and takes nothing from the rest.
+            let line = String::from_utf8_lossy(&line?).into_owned();
             // A semicolon would be a frame of its own.
             all.push(root.map_or(line.clone(), |root| format!("{};{line}", root.replace(';', ":"))));
         }

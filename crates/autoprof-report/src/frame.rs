@@ -57,6 +57,31 @@ pub struct Group {
     pub values: Vec<Vec<f64>>,
 }
 
+impl Group {
+    /// Marks that there is nothing from its last row to the first of the next part.
+    fn end(&mut self, next: &[f64]) {
+        const HARDLY: f64 = 1e-3;
+        let (Some(last), Some(first)) = (self.times.last().copied(), next.first()) else { return };
+        for time in [last + HARDLY, first - HARDLY] {
+            self.times.push(time);
+            self.values.iter_mut().for_each(|list| list.push(f64::NAN));
+        }
+    }
+
+    /// Leaves out a last row that covers much less time than the others: the window ended soon after the one before it,
+    /// and a rate over so short a time says nothing.
+    fn without_stub(&mut self) {
+        /// Share of the usual time between rows.
+        const LEAST: f64 = 0.2;
+        let [.., before, last] = self.times[..] else { return };
+        if self.times.len() > 2 && last - before < LEAST * crate::reduce::usual_step(&self.times) {
+            let kept = self.times.len() - 1;
+            self.times.truncate(kept);
+            self.values.iter_mut().for_each(|list| list.truncate(kept));
+        }
+    }
+}
+
 impl Frame {
     /// The place of a column.
     #[must_use]
@@ -120,6 +145,7 @@ fn merge(frames: &mut Vec<Frame>, frame: Frame) {
     for group in frame.groups {
         match before.groups.iter_mut().find(|known| known.key == group.key) {
             Some(known) => {
+                known.end(&group.times);
                 known.times.extend(group.times);
                 for (all, more) in known.values.iter_mut().zip(group.values) {
                     all.extend(more);
@@ -190,6 +216,7 @@ pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> 
             list.push(row.get(*at).and_then(|value| value.parse().ok()).unwrap_or(f64::NAN));
         }
     }
+    frame.groups.iter_mut().for_each(Group::without_stub);
     Ok(Some(frame))
 }
 
@@ -212,6 +239,23 @@ mod tests {
         assert_eq!(read.groups[1].times, [1.0, 2.0]);
         assert_eq!(read.groups[1].values, [[2.0, 4.0]]);
         assert!(read.groups[0].values[0][1].is_nan());
+    }
+
+    #[test]
+    fn a_last_row_of_hardly_any_time_is_left_out() {
+        let read = frame("time_unix,value\n1,1\n2,2\n3,3\n3.01,900\n", 0.0).unwrap();
+        assert_eq!(read.groups[0].times, [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn parts_of_a_table_are_not_joined() {
+        let mut frames = Vec::new();
+        for text in ["time_unix,value\n1,1\n2,2\n", "time_unix,value\n4,4\n5,5\n"] {
+            merge(&mut frames, frame(text, 0.0).unwrap());
+        }
+        let group = &frames[0].groups[0];
+        assert_eq!(group.times.len(), 6);
+        assert!(group.values[0][2].is_nan() && group.values[0][3].is_nan());
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
         return Err(ReportError::NotOver(run.to_owned()));
     }
     let span = span(manifest);
-    let hosts = hosts(run, manifest, span)?;
+    let hosts = hosts(run, manifest, span);
     let metrics: BTreeMap<String, BTreeMap<Metric, Series>> =
         hosts.iter().map(|(name, host)| (name.clone(), host.metrics.clone())).collect();
     let findings = findings::find(&metrics);
@@ -176,18 +176,13 @@ fn milliseconds(seconds: f64) -> i64 {
 }
 
 /// Reads and packs every host, as many at a time as there are CPUs: a fleet's tables are many megabytes.
-fn hosts(run: &Utf8Path, manifest: &Manifest, span: (f64, f64)) -> Result<BTreeMap<String, HostPage>, ReportError> {
+fn hosts(run: &Utf8Path, manifest: &Manifest, span: (f64, f64)) -> BTreeMap<String, HostPage> {
     let names: Vec<&String> = manifest.hosts.keys().collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(BTreeMap::new())));
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let Some(name) = names.get(next.fetch_add(1, Relaxed)) {
             let page = host_page(run, manifest, name, span);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            match (page, done.as_mut()) {
-                (Ok(page), Ok(pages)) => drop(pages.insert((*name).clone(), page)),
-                (Err(problem), Ok(_)) => *done = Err(problem),
-                (_, Err(_)) => return,
-            }
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert((*name).clone(), page);
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len().max(1));
@@ -199,13 +194,9 @@ fn hosts(run: &Utf8Path, manifest: &Manifest, span: (f64, f64)) -> Result<BTreeM
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn host_page(
-    run: &Utf8Path,
-    manifest: &Manifest,
-    name: &str,
-    (begin, end): (f64, f64),
-) -> Result<HostPage, ReportError> {
+fn host_page(run: &Utf8Path, manifest: &Manifest, name: &str, (begin, end): (f64, f64)) -> HostPage {
     let (frames, problems) = frame::of_host(run, manifest, name);
+    let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let cpus = manifest.hosts.get(name).and_then(|host| host.facts.as_ref()).map_or(1, |facts| facts.cpus);
     let metrics = Metric::ALL.iter().filter_map(|metric| Some((*metric, metric.of(&frames, cpus)?))).collect();
     let charts = charts::of_host(&frames, begin, end);
@@ -213,20 +204,23 @@ fn host_page(
     let one_of_many = manifest.hosts.len() > 1;
     let flame = match manifest.hosts.len() {
         0..=MOST_FLAMES => {
-            let drawing = |source| ReportError::Draw { what: format!("the flame graph of {name}"), source };
-            let lines = flame::lines(&stacks, None).map_err(drawing)?;
             let title = if one_of_many { format!("CPU time of {name}") } else { "CPU time".to_owned() };
-            flame::draw(&title, &lines).map_err(drawing)?
+            let drawn = flame::lines(&stacks, None).and_then(|lines| flame::draw(&title, &lines));
+            // One that cannot be drawn takes nothing from the rest of the report.
+            drawn.unwrap_or_else(|e| {
+                problems.push(format!("its flame graph cannot be drawn: {e}"));
+                None
+            })
         }
         _ => None,
     };
-    Ok(HostPage {
+    HostPage {
         metrics,
         packed: pack(&serde_json::to_vec(&charts).unwrap_or_default()),
         flame: flame.map(|svg| pack(svg.as_bytes())),
         stacks,
-        problems: problems.iter().map(ToString::to_string).collect(),
-    })
+        problems,
+    }
 }
 
 /// All hosts in one flame graph, each a frame above its stacks; none: fewer than two have stacks.
@@ -348,7 +342,7 @@ fn page(
                 main #main {
                     noscript { p { "The charts need a script that is part of this file. Tables and links work without it." } }
                     (ran(manifest, meta))
-                    (found(findings, meta))
+                    (found(findings, meta, hosts.values().any(|host| !host.metrics.is_empty())))
                     @if !meta.fleet.is_empty() {
                         section #fleet {
                             h2 { "Fleet" }
@@ -427,6 +421,8 @@ fn seconds(value: f64) -> String {
 fn ran(manifest: &Manifest, meta: &Meta) -> Markup {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a run")]
     let lasted = (meta.end_ms - meta.begin_ms) as f64 / 1e3;
+    let has_begun = |name: &String| place::of_host(manifest, name).iter().any(|place| place.record.began.is_some());
+    let began = manifest.hosts.keys().any(has_begun);
     let mut profilers: Vec<&String> = Vec::new();
     for name in manifest.hosts.values().flat_map(|host| host.profilers.keys()) {
         if !profilers.contains(&name) {
@@ -439,10 +435,11 @@ fn ran(manifest: &Manifest, meta: &Meta) -> Markup {
             dl .facts {
                 @if let Some(test) = &manifest.test {
                     dt { "Test" } dd { code { (command(&test.argv)) } }
-                    dt { "It ended" } dd { (test.status.as_deref().unwrap_or("unknown")) }
+                    dt { "It ended" } dd { (test.status.as_deref().unwrap_or(if test.began.is_some() { "unknown" } else { "it was not run" })) }
                 }
-                dt { "Collected" } dd { (seconds(lasted)) " on " (manifest.hosts.len()) @if manifest.hosts.len() == 1 { " host" } @else { " hosts" }
-                    ", from " (short(meta.begin_ms)) " UTC" }
+                @if !began { dt { "Collected" } dd { "nothing" } }
+                @else { dt { "Collected" } dd { (seconds(lasted)) " on " (manifest.hosts.len()) @if manifest.hosts.len() == 1 { " host" } @else { " hosts" }
+                    ", from " (short(meta.begin_ms)) " UTC" } }
                 @if let Some(skew) = manifest.skew_s {
                     @if manifest.hosts.len() > 1 { dt { "Skew of the starts" } dd { (seconds(skew)) " between the first host and the last" } }
                 }
@@ -527,11 +524,13 @@ fn reasons(manifest: &Manifest) -> Markup {
     }
 }
 
-fn found(findings: &[Finding], meta: &Meta) -> Markup {
+fn found(findings: &[Finding], meta: &Meta, measured: bool) -> Markup {
     html! {
         section #findings {
             h2 { "Findings" }
-            @if findings.is_empty() {
+            @if !measured {
+                p { "No profiler of this run measured a figure that there is a rule for." }
+            } @else if findings.is_empty() {
                 p { "No rule found anything: no resource was at its end" @if !meta.fleet.is_empty() { ", and no host differs from the others" } "." }
             }
             ul .findings { @for finding in findings {
@@ -556,6 +555,7 @@ fn tables(hosts: &BTreeMap<String, HostPage>) -> Markup {
     html! {
         section #tables {
             h2 { "Tables" }
+            @if metrics.is_empty() { p { "There are no figures." } } @else {
             p .soft { "Mean and, in brackets, the greatest sample." }
             div .scroll tabindex="0" role="region" aria-label="Figures of every host" { table {
                 thead { tr { th scope="col" { "host" } @for metric in &metrics { th .num scope="col" { (metric.title()) ", " (metric.unit()) } } } }
@@ -569,6 +569,7 @@ fn tables(hosts: &BTreeMap<String, HostPage>) -> Markup {
                     }
                 } } }
             } }
+            }
             @for (name, host) in hosts { @for problem in &host.problems { p .partial { (name) ": " (problem) } } }
         }
     }

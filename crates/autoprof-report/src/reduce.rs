@@ -53,14 +53,20 @@ fn keep(kept: &mut Vec<usize>, bucket: Option<(usize, usize, usize)>) {
 /// The longest time between two rows that is not a gap: a line is not drawn across more.
 #[must_use]
 pub fn longest_step(times: &[f64]) -> f64 {
+    // A late sample or two are no gap.
+    usual_step(times) * 3.5
+}
+
+/// The time that is usually between two rows; infinite where there are no two.
+#[must_use]
+pub fn usual_step(times: &[f64]) -> f64 {
     let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     if steps.is_empty() {
         return f64::INFINITY;
     }
     let middle = steps.len() / 2;
     let (_, median, _) = steps.select_nth_unstable_by(middle, f64::total_cmp);
-    // A late sample or two are no gap.
-    *median * 3.5
+    *median
 }
 
 /// The mean of each of `buckets` equal stretches from `begin` to `end`; NaN where there is no value.

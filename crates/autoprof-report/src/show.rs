@@ -107,7 +107,7 @@ pub fn json(manifest: &Manifest, figures: &Figures) -> Value {
 fn sparkline(series: &Series, percent: bool) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let (Some(first), Some(last)) = (series.times.first(), series.times.last()) else { return String::new() };
-    let step = reduce::longest_step(&series.times) / 3.5;
+    let step = reduce::usual_step(&series.times);
     let begin = if step.is_finite() { first - step } else { first - 1.0 };
     let means = reduce::means(&series.times, &series.values, (begin, *last), WIDTH.min(series.times.len()));
     let most = if percent { 100.0 } else { series.most().unwrap_or_default() };

@@ -83,7 +83,8 @@ pub(crate) fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
             let hint = error.hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default();
             note(name.as_str(), format!("{}: {}{hint}", error.step, error.message));
         }
-        if let Some(late_s) = host.late_s {
+        // Less than a millisecond is what the clocks are compared to.
+        if let Some(late_s) = host.late_s.filter(|late_s| *late_s >= 1e-3) {
             note(name.as_str(), format!("heard of the start {late_s:.3} s after the instant for all hosts"));
         }
         for (profiler, record) in &host.profilers {

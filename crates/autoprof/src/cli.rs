@@ -349,7 +349,7 @@ pub struct Past {
 pub struct View {
     #[command(flatten)]
     pub past: Past,
-    /// Print where the report is, and open nothing
+    /// Print where the report is, which is written if it is not there yet, and open nothing
     #[arg(long)]
     pub print: bool,
 }

@@ -39,8 +39,13 @@ pub fn read_job(path: Option<&Utf8Path>) -> Result<JobFile, Failure> {
 
 /// The plugins that are there; none of their code has run.
 pub fn plugins(global: &Global) -> Result<Plugins, Failure> {
+    Ok(Plugins::scan(&global.plugin_dir, policy(global)?))
+}
+
+/// Which plugins are taken: by whose they are, and by what they contain.
+pub fn policy(global: &Global) -> Result<Policy, Failure> {
     let lock = Lock::find(global.plugins_lock.as_deref())?;
-    Ok(Plugins::scan(&global.plugin_dir, Policy::new(trust(global), lock)))
+    Ok(Policy::new(trust(global), lock))
 }
 
 /// Whose plugins are taken.

@@ -27,12 +27,19 @@ pub const STRACE: ProfilerInfo = ProfilerInfo::new("strace", "system calls of ru
     .example("strace -f -c -S time -o strace.txt -p PID,…");
 
 /// Finds the processes when it begins; strace itself follows their children. This shell has the name on its command
-/// line, and so may whoever profiles this machine: those are not meant.
-const BY_NAME: &str = r#"name=$1; shift; pids=
-for pid in $(pgrep -f -- "$name"); do
-    [ "$pid" != $$ ] || continue
-    case $(cat "/proc/$pid/comm" 2>/dev/null) in '' | autoprof* | pgrep) continue ;; esac
-    pids=$pids${pids:+,}$pid
+/// line, and so may whoever profiles this machine, and what started that: those are not meant.
+const BY_NAME: &str = r#"name=$1; shift; pids=; not=" $$ "
+found=$(pgrep -f -- "$name")
+for pid in $found; do
+    case $(cat "/proc/$pid/comm" 2>/dev/null) in '' | pgrep) not="$not$pid " ;; autoprof*)
+        while [ "${pid:-0}" -gt 1 ]; do
+            not="$not$pid "
+            pid=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status" 2>/dev/null)
+        done ;;
+    esac
+done
+for pid in $found; do
+    case $not in *" $pid "*) ;; *) pids=$pids${pids:+,}$pid ;; esac
 done
 [ -n "$pids" ] || { echo "no process matches: $name" >&2; exit 1; }
 exec "$@" -p "$pids""#;

@@ -61,7 +61,9 @@
       font: { color: colour("--text"), size: 11, family: "system-ui, sans-serif" }, colorway: lineColours,
       hovermode: "x unified", hoverlabel: { bgcolor: colour("--back"), bordercolor: colour("--line"), font: { color: colour("--text") }, namelength: 40 },
       legend: { orientation: "h", y: -0.16, x: 0, font: { size: 10 } }, dragmode: "zoom",
-      xaxis: { ...axis, type: "date", range: range.map(iso), hoverformat: "%H:%M:%S.%L" },
+      xaxis: { ...axis, type: "date", range: range.map(iso), hoverformat: "%H:%M:%S.%L", tickangle: 0, nticks: 7, tickformatstops: [
+        { dtickrange: [null, 999], value: "%H:%M:%S.%L" }, { dtickrange: [1000, 59999], value: "%H:%M:%S" },
+        { dtickrange: [60000, 86399999], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%b %d" }] },
       yaxis: { ...axis, rangemode: "tozero", fixedrange: false },
       shapes, annotations, ...extra(axis),
     };
@@ -121,8 +123,11 @@
     }
   };
   const step = (factor, shift) => {
-    const width = range[1] - range[0], middle = (range[0] + range[1]) / 2 + shift * width;
-    zoom([middle - (width * factor) / 2, middle + (width * factor) / 2]);
+    const width = Math.min((range[1] - range[0]) * factor, whole[1] - whole[0]);
+    const middle = (range[0] + range[1]) / 2 + shift * width;
+    // At the ends it stops, as wide as it was.
+    const from = Math.min(Math.max(middle - width / 2, whole[0]), whole[1] - width);
+    zoom([from, from + width]);
   };
   for (const [id, factor, shift] of [["zoom-in", 0.5, 0], ["zoom-out", 2, 0], ["earlier", 1, -0.5], ["later", 1, 0.5]]) element(id).onclick = () => step(factor, shift);
   element("zoom-all").onclick = () => zoom(whole);

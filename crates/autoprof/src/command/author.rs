@@ -16,10 +16,12 @@ const LIBRARY: &str = include_str!("../template/lib.rs.in");
 
 /// Writes a crate with a profiler that builds, passes its tests and runs as it is.
 pub fn new(name: &str, autoprof: Option<&Utf8Path>, output: Option<&Utf8Path>) -> Result<u8, Failure> {
-    if !is_name(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+    let fits = name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && !name.contains("--");
+    // `Self` cannot be a type's name.
+    if !is_name(name) || !fits || name == "self" || name.len() > 64 {
         return Err(Failure::Usage {
             message: format!("{name:?} cannot be a profiler's name"),
-            hint: Some("a small letter, then small letters, digits and dashes".into()),
+            hint: Some("a small letter, then small letters, digits and single dashes, 64 at most".into()),
         });
     }
     let directory = output.map_or_else(|| Utf8PathBuf::from(format!("autoprof-profiler-{name}")), Utf8Path::to_owned);
@@ -66,7 +68,7 @@ fn type_name(name: &str) -> String {
 pub fn test(global: &Global, file: &Utf8Path, json: bool) -> Result<u8, Failure> {
     let path = file.canonicalize_utf8().map_err(|e| Failure::usage(format!("cannot find {file}: {e}")))?;
     let directory = path.parent().unwrap_or(Utf8Path::new("/")).to_owned();
-    let plugins = Plugins::scan_only(&[directory], wire::trust(global));
+    let plugins = Plugins::scan_only(&[directory], wire::policy(global)?);
     if let Some(rejected) = plugins.rejected().iter().find(|rejected| rejected.path == path) {
         return Err(Failure::usage(format!("{file} cannot be loaded: {}", rejected.error)));
     }

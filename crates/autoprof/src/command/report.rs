@@ -53,9 +53,13 @@ pub fn render(global: &Global, outcome: &Outcome) {
     }
 }
 
+/// A run that is over, with its directory.
 fn past(past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
     let directory = run::find(&past.run, &past.results)?;
     let manifest = run::read(&directory)?;
+    if manifest.phase != RunPhase::Finished {
+        return Err(page::ReportError::NotOver(directory).into());
+    }
     Ok((directory, manifest))
 }
 
@@ -97,12 +101,24 @@ pub fn compare(asked: &Compare) -> Result<u8, Failure> {
     let a = side(&run_a, &manifest_a, asked.host_a.as_deref())?;
     let b = side(&run_b, &manifest_b, asked.host_b.as_deref())?;
     let comparison = compare::compare(&a, &b);
+    if comparison.figures.is_empty() {
+        return Err(Failure::Usage {
+            message: format!("{} and {} have no figure in common", a.name(), b.name()),
+            hint: Some("figures come from the profilers proc, vmstat, mpstat, iostat and sar".into()),
+        });
+    }
     if asked.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&comparison).unwrap_or_default()));
         return Ok(0);
     }
     print(&comparison.text());
-    let path = asked.output.clone().unwrap_or_else(|| run_b.join("report/compare.html"));
+    let path = match &asked.output {
+        Some(path) => path.clone(),
+        None => {
+            std::fs::create_dir_all(run_b.join("report"))?;
+            run_b.join("report/compare.html")
+        }
+    };
     compare::write(&path, &comparison, compare::folded(&a, &b)?.as_deref())?;
     screen::plain(&format!("report: {path}\n"));
     Ok(0)
@@ -130,7 +146,8 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
     };
     match &asked.output {
         Some(path) => {
-            let mut file = BufWriter::new(File::create(path)?);
+            let file = File::create(path).map_err(|e| Failure::usage(format!("cannot write {path}: {e}")))?;
+            let mut file = BufWriter::new(file);
             write(&mut file)?;
             file.flush()?;
         }
@@ -138,7 +155,7 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
             let mut out = BufWriter::new(std::io::stdout().lock());
             // A reader that is gone (`| head`) is no error.
             match write(&mut out).and_then(|()| Ok(out.flush()?)) {
-                Err(export::ExportError::Io(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                Err(problem) if problem.is_broken_pipe() => {}
                 done => done?,
             }
         }
