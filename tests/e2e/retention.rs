@@ -33,8 +33,9 @@ fn marks_are_on_every_hosts_timeline_whoever_conducts_the_run() {
     let (mut order, text) = ([Vec::new(), Vec::new()], events());
     for event in text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
         let names = order.iter_mut().zip(["h1", "h2"]).find(|(_, host)| event["host"] == *host);
-        if let (Some((names, _)), Some("marked")) = (names, event["event"].as_str()) {
-            names.push(event["name"].as_str().unwrap().to_owned());
+        let said = &event["event"]["event"];
+        if let (Some((names, _)), Some("marked")) = (names, said["event"].as_str()) {
+            names.push(said["name"].as_str().unwrap().to_owned());
         }
     }
     for names in order {

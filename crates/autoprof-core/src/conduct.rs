@@ -13,7 +13,7 @@ use crate::{
     event::RunEventKind,
     host::Host,
     job::{Require, WindowSettings},
-    manifest::{HostStep, Manifest, ProfilerState, RunPhase, RunSettings},
+    manifest::{HostRecord, HostStep, Manifest, ProfilerState, RunPhase, RunSettings},
     marks,
     profiler::LifecycleError,
     profilers::{AddError, ProfilerSet, Profilers, Rejoin},
@@ -366,16 +366,20 @@ impl Profilers {
     }
 }
 
+/// Whether nothing of a run is left to be done: it has ended, and no host has results of it that are still to be fetched.
+#[must_use]
+pub fn is_over(manifest: &Manifest) -> bool {
+    let waiting = |host: &HostRecord| host.client.as_ref().is_some_and(|client| client.present);
+    manifest.phase == RunPhase::Finished && (manifest.settings.keep || !manifest.hosts.values().any(waiting))
+}
+
 async fn resume(
     directory: &Utf8Path,
     env: &Environment,
     how: Rejoin,
 ) -> Result<(Arc<Recorder>, Profilers), ConductError> {
     let recorder = Arc::new(Recorder::resume(directory.to_owned(), env.observers.clone())?);
-    // A run that is over may still have results on a host that could not be reached then.
-    let waiting =
-        |m: &Manifest| !m.settings.keep && m.hosts.values().any(|h| h.client.as_ref().is_some_and(|c| c.present));
-    if recorder.with_manifest(|m| m.phase == RunPhase::Finished && !waiting(m)) {
+    if recorder.with_manifest(is_over) {
         return Err(ConductError::Over(recorder.with_manifest(|m| m.id.clone())));
     }
     let (registry, store) = (Arc::clone(&env.registry), Arc::clone(&env.store));

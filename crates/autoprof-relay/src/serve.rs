@@ -61,7 +61,7 @@ async fn relay(dir: &Path, order: Order) -> io::Result<()> {
     // Ready is who will hear the next order.
     broker.flush().await.map_err(io::Error::other)?;
     say_ready()?;
-    let mut relay = Relay { dir: dir.to_owned(), broker, event, attached: None, last: 0 };
+    let mut relay = Relay { dir: dir.to_owned(), broker, event, attached: None, last: 0, obeyed: 0 };
     let mut idle = Instant::now() + IDLE;
     loop {
         let look = if relay.attached.is_some() { idle } else { idle.min(Instant::now() + LOOK) };
@@ -100,6 +100,8 @@ struct Relay {
     attached: Option<Attached>,
     /// The number of the last event that was passed on.
     last: u64,
+    /// The number of the last order of this attachment that was obeyed.
+    obeyed: u64,
 }
 
 /// A running `autoprof-client attach`.
@@ -128,14 +130,23 @@ impl Relay {
             }
             return Ok(());
         }
-        match &mut self.attached {
-            Some(attached) => {
-                // One that has ended says so by the end of its output.
-                let _ = attached.input.write_all(format!("{}\n", text.trim()).as_bytes()).await;
-                Ok(())
+        // An order with a number is answered, and comes again until it was: it is obeyed once.
+        let numbered = text.split_once(' ').and_then(|(number, line)| Some((number.parse::<u64>().ok()?, line)));
+        let (number, line) = numbered.map_or((None, text.trim()), |(number, line)| (Some(number), line.trim()));
+        if number.is_none_or(|number| number > self.obeyed) {
+            match &mut self.attached {
+                Some(attached) => {
+                    // One that has ended says so by the end of its output.
+                    let _ = attached.input.write_all(format!("{line}\n").as_bytes()).await;
+                }
+                None => self.say(What::End("nobody is attached to the client".to_owned())).await?,
             }
-            None => self.say(What::End("nobody is attached to the client".to_owned())).await,
+            self.obeyed = number.unwrap_or(self.obeyed);
         }
+        if let Some(reply) = order.reply {
+            self.broker.publish(reply, "heard".into()).await.map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Attaches behind an event, instead of whoever is attached.
@@ -150,6 +161,7 @@ impl Relay {
         let input = child.stdin.take().ok_or_else(none)?;
         let output = BufReader::new(child.stdout.take().ok_or_else(none)?).lines();
         self.last = after;
+        self.obeyed = 0;
         self.attached = Some(Attached { child, input, output });
         Ok(())
     }

@@ -8,13 +8,17 @@ use autoprof_plugin::{
 };
 use autoprof_relay::{Order, Said, What};
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How long a relay may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long it may be silent after it was asked for a sign of life: as long as a connection of SSH may, which is found
 /// broken by its keepalives then.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long an order may be without an answer before it is given again: its relay may be away from the server.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait where the server says that nobody listens.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long what was missed may take before it is asked for again.
 const REPLAY: Duration = Duration::from_secs(2);
 
@@ -25,6 +29,8 @@ pub(crate) struct Relayed {
     said: Subscriber,
     /// The last event that was handed out.
     after: u64,
+    /// How many orders were given since it was attached to.
+    orders: u64,
     /// Since when an answer is waited for.
     asked: Option<Instant>,
     /// Whether there is something that has not come.
@@ -53,11 +59,30 @@ impl Relayed {
         if answer != "attached" {
             return Err(gone(&format!("the relay could not attach to the client: {}", one_line(&answer))));
         }
-        Ok(Self { broker, command, said, after, asked: None, missed: false, replayed: None, closed: None })
+        Ok(Self { broker, command, said, after, orders: 0, asked: None, missed: false, replayed: None, closed: None })
     }
 
     async fn tell(&self, line: String) -> Result<(), SignalError> {
         self.broker.publish(self.command.clone(), line.into()).await.map_err(|e| gone(&e.to_string()))
+    }
+
+    /// Gives an order, again until the relay says that it has it: the server keeps nothing for one that is away.
+    async fn order(&mut self, line: &str) -> Result<(), SignalError> {
+        self.orders += 1;
+        let order = format!("{} {line}", self.orders);
+        let end = Instant::now() + ANSWER_WITHIN;
+        loop {
+            let request = self.broker.request(self.command.clone(), order.clone().into());
+            match timeout(AGAIN, request).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => sleep(PAUSE).await,
+                Err(_) => {}
+            }
+            if Instant::now() >= end {
+                let message = format!("the relay did not answer within {} s", ANSWER_WITHIN.as_secs());
+                return Err(SignalError::new(SignalErrorKind::Timeout, message));
+            }
+        }
     }
 
     /// The event in a message, if it is the next one.
@@ -101,16 +126,15 @@ impl Relayed {
 #[async_trait]
 impl Channel for Relayed {
     async fn signal(&mut self, signal: Signal) -> Result<(), SignalError> {
-        let line = match signal {
-            Signal::Marker(marker, time) => format!("{marker} {time}"),
+        match signal {
+            Signal::Marker(marker, time) => self.order(&format!("{marker} {time}")).await,
             Signal::Beat(question) => {
                 self.asked.get_or_insert_with(Instant::now);
-                format!("beat {question}")
+                self.tell(format!("beat {question}")).await
             }
             // One line, whatever is in the name.
-            Signal::Mark(name) => format!("mark {}", one_line(&name)),
-        };
-        self.tell(line).await
+            Signal::Mark(name) => self.order(&format!("mark {}", one_line(&name))).await,
+        }
     }
 
     async fn event(&mut self) -> Result<Event, SignalError> {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use autoprof_core::{
-    conduct::Outcome,
+    conduct::{self, Outcome},
     manifest::{Manifest, RunPhase},
     run,
 };
@@ -29,7 +29,7 @@ pub fn report(global: &Global, report: &Report) -> Result<u8, Failure> {
     let which = &report.one.which;
     let directory = run::find(&which.run, &which.results)?;
     let manifest = run::read(&directory)?;
-    if manifest.phase != RunPhase::Finished || report.no_report {
+    if !conduct::is_over(&manifest) || report.no_report {
         return status::report(global, &report.one, report.no_report);
     }
     let path = page::write(&directory, &manifest)?;
