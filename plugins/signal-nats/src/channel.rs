@@ -1,7 +1,7 @@
 //! The line to one client, by way of the server.
 use std::time::Duration;
 
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use autoprof_plugin::{
     core::{protocol::Event, text::one_line},
     prelude::*,
@@ -46,15 +46,7 @@ impl Relayed {
     pub(crate) async fn attach(broker: Client, order: &Order, after: u64) -> Result<Self, SignalError> {
         let command = order.command();
         let said = broker.subscribe(order.event()).await.map_err(|e| gone(&e.to_string()))?;
-        let request = broker.request(command.clone(), format!("attach {after}").into());
-        let answer = match timeout(ANSWER_WITHIN, request).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(e)) => return Err(gone(&format!("the relay does not answer: {e}"))),
-            Err(_) => {
-                let message = format!("the relay did not answer within {} s", ANSWER_WITHIN.as_secs());
-                return Err(SignalError::new(SignalErrorKind::Timeout, message));
-            }
-        };
+        let answer = ask(&broker, &command, &format!("attach {after}"), ANSWER_WITHIN).await?;
         let answer = String::from_utf8_lossy(&answer.payload);
         if answer != "attached" {
             return Err(gone(&format!("the relay could not attach to the client: {}", one_line(&answer))));
@@ -70,19 +62,7 @@ impl Relayed {
     async fn order(&mut self, line: &str) -> Result<(), SignalError> {
         self.orders += 1;
         let order = format!("{} {line}", self.orders);
-        let end = Instant::now() + ANSWER_WITHIN;
-        loop {
-            let request = self.broker.request(self.command.clone(), order.clone().into());
-            match timeout(AGAIN, request).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(_)) => sleep(PAUSE).await,
-                Err(_) => {}
-            }
-            if Instant::now() >= end {
-                let message = format!("the relay did not answer within {} s", ANSWER_WITHIN.as_secs());
-                return Err(SignalError::new(SignalErrorKind::Timeout, message));
-            }
-        }
+        ask(&self.broker, &self.command, &order, AGAIN).await.map(drop)
     }
 
     /// The event in a message, if it is the next one.
@@ -162,6 +142,27 @@ impl Channel for Relayed {
             if let Some(event) = self.take(&message.payload)? {
                 return Ok(event);
             }
+        }
+    }
+}
+
+/// Asks a relay, again after `each` time without an answer. That nobody listens is no answer: a relay may be away from the
+/// server for a moment, or have subscribed to its orders a moment ago, which the server has not seen yet.
+async fn ask(broker: &Client, command: &str, text: &str, each: Duration) -> Result<Message, SignalError> {
+    let end = Instant::now() + ANSWER_WITHIN;
+    loop {
+        let request = broker.request(command.to_owned(), text.to_owned().into());
+        let problem = match timeout(each, request).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(e)) => {
+                sleep(PAUSE).await;
+                format!(": {e}")
+            }
+            Err(_) => String::new(),
+        };
+        if Instant::now() >= end {
+            let message = format!("the relay did not answer within {} s{problem}", ANSWER_WITHIN.as_secs());
+            return Err(SignalError::new(SignalErrorKind::Timeout, message));
         }
     }
 }
