@@ -90,6 +90,7 @@ impl ArgEncoder for Bpftrace {
                 argv: words(&["bpftrace", "-f", "json", "-o", OUTPUT, "-e", &program]),
                 ..Start::default()
             }),
+            stop: crate::STOP,
             outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Json, required: true }],
             restart_after_reboot: true,
             ..Invocation::default()

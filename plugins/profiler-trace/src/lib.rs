@@ -40,6 +40,9 @@ fn only_root(facts: &HostFacts, name: &str, why: &str) -> Result<(), ArgError> {
     Err(error.with_hint("log in to the host as root"))
 }
 
+/// A tracer has to let go of what it traces, which takes its time on a busy host.
+const STOP: Stop = Stop { signal: StopSignal::Interrupt, grace_ms: 30_000 };
+
 fn words(argv: &[&str]) -> Vec<String> {
     argv.iter().map(|word| (*word).to_owned()).collect()
 }

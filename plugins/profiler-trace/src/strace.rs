@@ -86,6 +86,7 @@ impl ArgEncoder for Strace {
         Ok(Invocation {
             // A process that is traced may end before the window does.
             start: Some(Start { argv, may_end: true, ..Start::default() }),
+            stop: crate::STOP,
             outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Text, required: true }],
             notes,
             ..Invocation::default()

@@ -68,6 +68,7 @@ impl ArgEncoder for Tcpdump {
         );
         Ok(Invocation {
             start: Some(Start { argv, ..Start::default() }),
+            stop: crate::STOP,
             // The first file of a ring has a number: which one is known only there.
             outputs: Vec::new(),
             restart_after_reboot: true,
