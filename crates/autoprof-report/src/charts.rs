@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     frame::{BUCKET, Frame, Group},
+    metrics::Series,
     reduce,
 };
 
@@ -82,6 +83,22 @@ pub struct Heat {
     /// The value of the strongest colour; none: the greatest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most: Option<f64>,
+}
+
+impl Heat {
+    /// Of several things over the same time, a row for each.
+    #[must_use]
+    pub fn of(rows: Vec<(String, Series)>, span: (f64, f64), most: Option<f64>) -> Self {
+        let longest = rows.iter().map(|(_, series)| series.times.len()).max().unwrap_or(1);
+        let columns = longest.clamp(1, HEAT_COLUMNS);
+        let cells = |series: &Series| {
+            reduce::means(&series.times, &series.values, span, columns).into_iter().map(rounded).collect()
+        };
+        let z = rows.iter().map(|(_, series)| cells(series)).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a number of columns")]
+        let step = (span.1 - span.0) * 1e3 / columns as f64;
+        Self { rows: rows.into_iter().map(|(name, _)| name).collect(), begin: 0, step, z, most }
+    }
 }
 
 /// Which rows of a table a picture shows.
@@ -464,15 +481,11 @@ fn heat(groups: &[&Group], column: usize, value: impl Fn(f64) -> f64, span: (f64
     let mut groups = groups.to_vec();
     groups.sort_by(|a, b| natural(&a.key).cmp(&natural(&b.key)));
     groups.truncate(MOST_ROWS);
-    let longest = groups.iter().map(|group| group.times.len()).max().unwrap_or(1);
-    let columns = longest.clamp(1, HEAT_COLUMNS);
-    let z = groups.iter().map(|group| {
-        let values: Vec<f64> = group.values[column].iter().map(|v| value(*v)).collect();
-        reduce::means(&group.times, &values, span, columns).into_iter().map(rounded).collect()
-    });
-    #[expect(clippy::cast_precision_loss, reason = "a number of columns")]
-    let step = (span.1 - span.0) * 1e3 / columns as f64;
-    Heat { z: z.collect(), rows: groups.iter().map(|group| group.key.clone()).collect(), begin: 0, step, most }
+    let row = |group: &&Group| {
+        let values = group.values[column].iter().map(|v| value(*v)).collect();
+        (group.key.clone(), Series { times: group.times.clone(), values })
+    };
+    Heat::of(groups.iter().map(row).collect(), span, most)
 }
 
 /// By what stands before the last word, then by the number with which that begins; numbers before words.
@@ -628,15 +641,15 @@ fn unit(name: &str) -> (&str, &str) {
     found.filter(|(label, _)| !label.is_empty()).unwrap_or((name, ""))
 }
 
-fn milliseconds(seconds: f64) -> i64 {
-    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
+/// Seconds as whole milliseconds.
+pub(crate) fn milliseconds(seconds: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "instants of this century, and less")]
     let ms = (seconds * 1e3).round() as i64;
     ms
 }
 
 /// Four digits, as many as can be told apart in a picture; none: no number.
-#[must_use]
-pub fn rounded(value: f64) -> Option<f64> {
+fn rounded(value: f64) -> Option<f64> {
     if !value.is_finite() {
         return None;
     }

@@ -6,7 +6,7 @@ use autoprof_core::manifest::Manifest;
 use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use inferno::differential;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -14,7 +14,7 @@ use crate::{
     findings::figure,
     flame,
     metrics::{Metric, Series},
-    page::ReportError,
+    page::{ReportError, document},
     show,
 };
 
@@ -247,19 +247,13 @@ pub fn write(path: &Utf8Path, comparison: &Comparison, stacks: Option<&[String]>
 fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let [a, b] = &comparison.sides;
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-src data:";
-                link rel="icon" href="data:,";
-                title { (a) " against " (b) " – autoprof" }
-                style { (PreEscaped(crate::page::STYLE)) }
-            }
-            body {
+    // The flame graph is a document of its own within this one.
+    let policy =
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-src data:";
+    document(
+        &format!("{a} against {b}"),
+        policy,
+        &html! {
                 header { h1 { (a) " against " (b) } }
                 main {
                     section {
@@ -284,9 +278,8 @@ fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {
                         }
                     }
                 }
-            }
-        }
-    }
+        },
+    )
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use fxprof_processed_profile::{
 };
 use serde_json::json;
 
-use crate::{flame, frame, metrics::Metric};
+use crate::{flame, frame, metrics};
 
 /// Why nothing was exported.
 #[derive(Debug, thiserror::Error)]
@@ -111,12 +111,10 @@ fn no_tables(manifest: &Manifest) -> ExportError {
 pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut events = Vec::new();
     for (number, (host, record)) in manifest.hosts.iter().enumerate() {
-        let cpus = record.facts.as_ref().map_or(1, |facts| facts.cpus);
         let pid = number + 1;
         let (frames, _) = frame::of_host(run, manifest, host);
         events.push(json!({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": host}}));
-        let figures = Metric::ALL.iter().filter_map(|metric| Some((metric, metric.of(&frames, cpus)?)));
-        for (metric, series) in figures {
+        for (metric, series) in metrics::of_host(&frames, record) {
             let name = format!("{}, {}", metric.title(), metric.unit());
             let known = series.times.iter().zip(&series.values).filter(|(_, value)| !value.is_nan());
             events.extend(known.map(|(time, value)| {

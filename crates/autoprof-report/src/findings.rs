@@ -1,7 +1,5 @@
 //! What stands out in a run: rules with stated thresholds, and the numbers behind each.
-use std::collections::BTreeMap;
-
-use crate::metrics::{Metric, Series, median, robust_scores};
+use crate::metrics::{Figures, HostFigures, Metric, median, robust_scores};
 
 /// Something that is worth a look.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -67,7 +65,7 @@ const FLEET: usize = 4;
 
 /// What stands out among the hosts, the gravest first.
 #[must_use]
-pub fn find(hosts: &BTreeMap<String, BTreeMap<Metric, Series>>) -> Vec<Finding> {
+pub fn find(hosts: &Figures) -> Vec<Finding> {
     let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| saturated(rule, hosts)).collect();
     findings.extend(Metric::ALL.iter().flat_map(|metric| outliers(*metric, hosts)));
     findings.sort_by_key(|finding| finding.level);
@@ -75,7 +73,7 @@ pub fn find(hosts: &BTreeMap<String, BTreeMap<Metric, Series>>) -> Vec<Finding> 
 }
 
 /// The hosts that broke a rule, in one finding.
-fn saturated(rule: &Rule, hosts: &BTreeMap<String, BTreeMap<Metric, Series>>) -> Option<Finding> {
+fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
     let mut broken: Vec<(&String, f64, f64, f64)> = Vec::new();
     for (name, metrics) in hosts {
         let Some(series) = metrics.get(&rule.metric) else { continue };
@@ -116,8 +114,8 @@ fn saturated(rule: &Rule, hosts: &BTreeMap<String, BTreeMap<Metric, Series>>) ->
 }
 
 /// The hosts whose mean is far from the others'.
-fn outliers(metric: Metric, hosts: &BTreeMap<String, BTreeMap<Metric, Series>>) -> Vec<Finding> {
-    let mean = |metrics: &BTreeMap<Metric, Series>| metrics.get(&metric)?.mean();
+fn outliers(metric: Metric, hosts: &Figures) -> Vec<Finding> {
+    let mean = |metrics: &HostFigures| metrics.get(&metric)?.mean();
     let means: Vec<(&String, f64)> = hosts.iter().filter_map(|(name, m)| Some((name, mean(m)?))).collect();
     if means.len() < FLEET {
         return Vec::new();
@@ -173,9 +171,12 @@ pub fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn hosts(busy: &[&[f64]]) -> BTreeMap<String, BTreeMap<Metric, Series>> {
+    use super::*;
+    use crate::metrics::Series;
+
+    fn hosts(busy: &[&[f64]]) -> Figures {
         let series = |values: &[f64]| Series {
             times: (0..values.len()).map(|n| 100.0 + n as f64).collect(),
             values: values.to_vec(),

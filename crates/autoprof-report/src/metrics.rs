@@ -1,5 +1,22 @@
 //! Figures by which hosts are compared, each from whichever profiler measured it.
+use std::collections::BTreeMap;
+
+use autoprof_core::manifest::HostRecord;
+
 use crate::frame::{Frame, Group};
+
+/// What was measured of one host.
+pub type HostFigures = BTreeMap<Metric, Series>;
+
+/// What was measured of every host.
+pub type Figures = BTreeMap<String, HostFigures>;
+
+/// Every figure that a host's tables give.
+#[must_use]
+pub fn of_host(frames: &[Frame], host: &HostRecord) -> HostFigures {
+    let cpus = host.facts.as_ref().map_or(1, |facts| facts.cpus);
+    Metric::ALL.iter().filter_map(|metric| Some((*metric, metric.of(frames, cpus)?))).collect()
+}
 
 /// A figure of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,13 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     findings::{self, Finding, Level, figure},
     frame,
-    metrics::{Metric, Series},
+    metrics::{self, Figures, HostFigures, Series},
     reduce,
     summary::{Paint, join, summary},
 };
-
-/// The figures of every host.
-pub type Figures = BTreeMap<String, BTreeMap<Metric, Series>>;
 
 /// Columns of a small picture.
 const WIDTH: usize = 24;
@@ -26,12 +23,8 @@ const MOST_HOSTS: usize = 16;
 /// Reads the figures of every host of a run.
 #[must_use]
 pub fn figures(run: &Utf8Path, manifest: &Manifest) -> Figures {
-    let of = |name: &String, cpus: u32| {
-        let (frames, _) = frame::of_host(run, manifest, name);
-        Metric::ALL.iter().filter_map(|metric| Some((*metric, metric.of(&frames, cpus)?))).collect()
-    };
-    let cpus = |host: &autoprof_core::manifest::HostRecord| host.facts.as_ref().map_or(1, |facts| facts.cpus);
-    manifest.hosts.iter().map(|(name, host)| (name.clone(), of(name, cpus(host)))).collect()
+    let of = |name: &String, host| metrics::of_host(&frame::of_host(run, manifest, name).0, host);
+    manifest.hosts.iter().map(|(name, host)| (name.clone(), of(name, host))).collect()
 }
 
 /// The run as text.
@@ -88,16 +81,16 @@ pub fn text(manifest: &Manifest, figures: &Figures, paint: Paint) -> String {
 /// The same for programs.
 #[must_use]
 pub fn json(manifest: &Manifest, figures: &Figures) -> Value {
-    let of = |metrics: &BTreeMap<Metric, Series>| -> Vec<Value> {
-        let figure = |(metric, series): (&Metric, &Series)| {
+    let of = |figures: &HostFigures| -> Vec<Value> {
+        let figure = |(metric, series): (&metrics::Metric, &Series)| {
             json!({"figure": metric.title(), "unit": metric.unit(), "mean": series.mean(), "most": series.most(),
                    "samples": series.known().count()})
         };
-        metrics.iter().map(figure).collect()
+        figures.iter().map(figure).collect()
     };
     json!({
         "id": manifest.id,
-        "hosts": figures.iter().map(|(name, metrics)| (name.clone(), of(metrics))).collect::<BTreeMap<_, _>>(),
+        "hosts": figures.iter().map(|(name, figures)| (name.clone(), of(figures))).collect::<BTreeMap<_, _>>(),
         "findings": findings::find(figures),
         "manifest": manifest,
     })

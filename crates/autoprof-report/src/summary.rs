@@ -25,13 +25,19 @@ pub fn summary(manifest: &Manifest, paint: Paint) -> String {
     out
 }
 
-fn table(manifest: &Manifest, paint: Paint) -> Table {
-    let mut columns: Vec<&str> = Vec::new();
+/// Every profiler of a run, in the order in which they come up.
+pub(crate) fn profilers(manifest: &Manifest) -> Vec<&str> {
+    let mut profilers: Vec<&str> = Vec::new();
     for name in manifest.hosts.values().flat_map(|h| h.profilers.keys()) {
-        if !columns.contains(&name.as_str()) {
-            columns.push(name);
+        if !profilers.contains(&name.as_str()) {
+            profilers.push(name);
         }
     }
+    profilers
+}
+
+fn table(manifest: &Manifest, paint: Paint) -> Table {
+    let columns = profilers(manifest);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if paint == Paint::Colour {

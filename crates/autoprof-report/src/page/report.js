@@ -157,7 +157,7 @@
     const metric = meta.fleet[pick.selectedIndex];
     const holder = element("fleet-charts");
     holder.replaceChildren();
-    figure({ section: "", title: metric.title, unit: metric.unit, kind: "heat", fleet: true, note: "hosts that differ most come first; click one to see it below", names: metric.hosts, heat: { rows: metric.hosts.map((host) => host), begin: 0, step: metric.step, z: metric.z, most: metric.most } }, holder);
+    figure({ section: "", title: metric.title, unit: metric.unit, kind: "heat", fleet: true, note: "hosts that differ most come first; click one to see it below", names: metric.heat.rows, heat: metric.heat }, holder);
   };
   if (pick) { pick.onchange = showFleet; showFleet(); }
 
