@@ -38,3 +38,11 @@ fn first_line(command: &mut Command) -> String {
     let text = [done.stdout, done.stderr].concat();
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned()
 }
+
+/// The most memory that a process has had so far, in MiB; none once it is gone.
+pub fn most_memory(pid: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib: f64 =
+        text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())?;
+    Some(kib / 1024.0)
+}

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use camino::Utf8Path;
 
 use crate::contender::{Contender, Row, autoprof, take_turns, timed};
+use crate::machine;
 
 /// Measures the report of so many hosts over so many seconds, a sample a second.
 pub fn measure(hosts: u32, seconds: u32, runs: u32) -> Vec<Row> {
@@ -43,12 +44,9 @@ fn browse(page: &str) -> f64 {
 fn one(run: &Utf8Path) -> Vec<f64> {
     let mut child = autoprof().args(["report", run.as_str()]).stdout(Stdio::null()).spawn().expect("autoprof starts");
     let began = std::time::Instant::now();
-    let status = format!("/proc/{}/status", child.id());
     let mut memory = 0.0;
     let ended = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let most = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        memory = most.unwrap_or(memory);
+        memory = machine::most_memory(child.id()).unwrap_or(memory);
         if let Some(ended) = child.try_wait().expect("a child can be waited for") {
             break ended;
         }
@@ -58,5 +56,5 @@ fn one(run: &Utf8Path) -> Vec<f64> {
     assert!(ended.success(), "autoprof report: {ended}");
     #[expect(clippy::cast_precision_loss, reason = "a file's size")]
     let size = std::fs::metadata(run.join("report/index.html")).expect("the report").len() as f64;
-    vec![took, memory / 1024.0, size / f64::from(1 << 20)]
+    vec![took, memory, size / f64::from(1 << 20)]
 }

@@ -8,6 +8,7 @@ use lab::Lab;
 
 use crate::autoprof::{Run, milliseconds};
 use crate::contender::{Contender, Row, autoprof, take_turns};
+use crate::machine;
 
 /// How often the controller is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,10 +57,7 @@ fn one(lab: &Lab, count: usize) -> Vec<f64> {
         if let Some(seen) = cpu_seconds(&proc("stat")) {
             cpu.push((jiff::Timestamp::now(), seen));
         }
-        let most = proc("status")
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        memory = most.unwrap_or(memory);
+        memory = machine::most_memory(child.id()).unwrap_or(memory);
         let open = fs::read_dir(format!("/proc/{}/fd", child.id())).map_or(0, Iterator::count);
         files = files.max(open);
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -74,7 +72,7 @@ fn one(lab: &Lab, count: usize) -> Vec<f64> {
     let connected = milliseconds(launched, run.last("/event/what", "installing"));
     let by_then = cpu.iter().take_while(|(at, _)| milliseconds(launched, *at) <= connected).last();
     let per_host = |seen: Option<&(jiff::Timestamp, f64)>| seen.map_or(0.0, |(_, cpu)| cpu * 1e3 / count as f64);
-    vec![ready, whole, per_host(by_then), per_host(cpu.last()), memory / 1024.0, files as f64]
+    vec![ready, whole, per_host(by_then), per_host(cpu.last()), memory, files as f64]
 }
 
 /// User and system time of a process.

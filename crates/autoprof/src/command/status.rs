@@ -81,12 +81,19 @@ fn elapsed(manifest: &Manifest) -> std::time::Duration {
 
 /// Stops the profilers of a run.
 pub fn stop(global: &Global, one: &OneRun) -> Result<u8, Failure> {
-    go_on(global, one, false, true)
+    let outcome = with_run(global, &one.which, conduct::stop)?;
+    conclude(global, &outcome, one.json);
+    Ok(exit::of_run(&outcome))
 }
 
 /// Brings the results of a run back.
 pub fn report(global: &Global, one: &OneRun, no_report: bool) -> Result<u8, Failure> {
-    go_on(global, one, true, no_report)
+    let outcome = with_run(global, &one.which, conduct::report)?;
+    conclude(global, &outcome, one.json);
+    if !no_report {
+        render(global, &outcome);
+    }
+    Ok(exit::of_run(&outcome))
 }
 
 /// Lists runs.
@@ -112,18 +119,6 @@ pub fn attach(global: &Global, attach: &Attach) -> Result<u8, Failure> {
 pub fn mark(global: &Global, mark: &Mark) -> Result<u8, Failure> {
     with_run(global, &mark.which, async |run, env| conduct::mark(run, &mark.name, env).await)?;
     Ok(0)
-}
-
-fn go_on(global: &Global, one: &OneRun, report: bool, no_report: bool) -> Result<u8, Failure> {
-    let outcome = with_run(global, &one.which, async |run, env| match report {
-        true => conduct::report(run, env).await,
-        false => conduct::stop(run, env).await,
-    })?;
-    conclude(global, &outcome, one.json);
-    if !no_report {
-        render(global, &outcome);
-    }
-    Ok(exit::of_run(&outcome))
 }
 
 /// Does something with a run that another process began, with the plugins that it was begun with.
