@@ -6,7 +6,6 @@ pub mod clean;
 mod client;
 pub mod collect;
 pub mod conduct;
-pub mod conformance;
 pub mod duration;
 pub mod encoder;
 pub mod error;

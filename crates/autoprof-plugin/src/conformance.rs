@@ -1,7 +1,7 @@
 //! Whether a profiler's encoder keeps what it has to: for `autoprof plugin test`, and for the tests of a plugin.
 //!
 //! ```
-//! # use autoprof_core::{ArgEncoder, conformance};
+//! # use autoprof_plugin::{conformance, prelude::*};
 //! # fn test(encoder: &dyn ArgEncoder) {
 //! let failed = conformance::failures(&conformance::check(encoder));
 //! assert!(failed.is_empty(), "{failed:#?}");
@@ -10,18 +10,18 @@
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use autoprof_protocol::{HostFacts, Invocation, Tool};
+use autoprof_core::{
+    ArgEncoder, Args, Param, ParamType, ProfilerInfo, Value,
+    args::is_name,
+    error::ArgError,
+    protocol::{HostFacts, Invocation},
+};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{
-    args::{Args, Value, is_name},
-    encoder::{ArgEncoder, Param, ParamType, ProfilerInfo, RawResults},
-    error::ArgError,
-};
+use crate::testing::{Scratch, host_with};
 
 /// Longest that an encoder may take: it is called once for each host, and asks nobody.
 const ENCODE: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ pub fn check(encoder: &dyn ArgEncoder) -> Vec<Check> {
 /// A host on which everything that the profiler may need is there.
 #[must_use]
 pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
-    let tool = |name: &str| Tool { path: format!("/usr/bin/{name}"), version: "99.0".to_owned(), ..Tool::default() };
+    let tools: Vec<String> = info.tool_probes().map(|probe| probe.name).collect();
     HostFacts {
         hostname: "host".to_owned(),
         arch: "x86_64".to_owned(),
@@ -95,8 +95,7 @@ pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
         system_wide: true,
         kernel_symbols: true,
         pressure: true,
-        tools: info.tool_probes().map(|probe| (probe.name.clone(), tool(&probe.name))).collect(),
-        ..HostFacts::default()
+        ..host_with(&tools, "99.0")
     }
 }
 
@@ -292,20 +291,11 @@ impl Checks<'_> {
     ) -> Result<(), String> {
         let attempt = || -> Result<Attempt, String> {
             let scratch = Scratch::new().map_err(|e| format!("no directory to try it in: {e}"))?;
-            let directory = scratch.0.join("results");
-            let written = fs::create_dir(&directory).and_then(|()| {
-                let Some(content) = content else { return Ok(()) };
-                outputs.iter().try_for_each(|name| fs::write(directory.join(name), content))
-            });
-            written.map_err(|e| format!("its files cannot be written: {e}"))?;
-            let raw = RawResults {
-                directory: directory.clone(),
-                args: args.clone(),
-                began_unix_ns: 1_700_000_000_000_000_000,
-                ended_unix_ns: 1_700_000_060_000_000_000,
-                facts: facts.clone(),
-                clock_steps: Vec::new(),
-            };
+            let files =
+                content.into_iter().flat_map(|content| outputs.iter().map(move |name| (name.as_str(), content)));
+            let raw = scratch.results(args, files, facts, (1_700_000_000, 60));
+            let raw = raw.map_err(|e| format!("its files cannot be written: {e}"))?;
+            let directory = &raw.directory;
             let began = Instant::now();
             let done = quiet(|| self.encoder.convert(&raw))?;
             if began.elapsed() > CONVERT {
@@ -321,7 +311,7 @@ impl Checks<'_> {
                     return Err(format!("the table {:?} is no file in its directory", table.file));
                 }
             }
-            let beside = fs::read_dir(&scratch.0).map(Iterator::count).unwrap_or(1);
+            let beside = fs::read_dir(scratch.path()).map(Iterator::count).unwrap_or(1);
             if beside != 1 {
                 return Err("it wrote outside its directory".to_owned());
             }
@@ -344,27 +334,6 @@ impl Checks<'_> {
 /// Whether a conversion succeeded, and its tables with what is in them.
 type Attempt = (bool, Vec<(Utf8PathBuf, Vec<u8>)>);
 
-/// A directory that is removed with its guard.
-struct Scratch(Utf8PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let below = Utf8PathBuf::from_path_buf(std::env::temp_dir())
-            .map_err(|_| io::Error::other("the directory for temporary files has a name that is not UTF-8"))?;
-        let path = below.join(format!("autoprof-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays is a few files among temporary ones.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The result of something that may panic. A loaded plugin's panic is an error already.
 fn quiet<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
@@ -383,7 +352,7 @@ fn edges(param: &Param) -> Vec<Value> {
         ParamType::Integer => ends().filter_map(|end| end.parse().ok()).map(Value::Int).collect(),
         ParamType::Number => ends().filter_map(|end| end.parse().ok()).map(Value::Float).collect(),
         ParamType::String if range.contains('|') => range.split('|').map(Value::from).collect(),
-        ParamType::String | ParamType::Strings | ParamType::Any => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -393,7 +362,7 @@ fn wrong(kind: ParamType) -> Option<Value> {
         ParamType::Bool | ParamType::Integer | ParamType::Number => Some(Value::from("no such thing")),
         ParamType::String => Some(Value::List(vec![Value::from("a"), Value::from("b")])),
         ParamType::Strings => Some(Value::Bool(true)),
-        ParamType::Any => None,
+        _ => None,
     }
 }
 
@@ -478,10 +447,15 @@ fn noise(count: usize) -> Vec<u8> {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use autoprof_protocol::{Output, OutputFormat, Start};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use autoprof_core::{
+        RawResults, Table,
+        error::ConvertError,
+        protocol::{Output, OutputFormat, Start},
+    };
 
     use super::*;
-    use crate::{encoder::Table, error::ConvertError};
 
     const INFO: ProfilerInfo = ProfilerInfo::new("sample", "an encoder to be tested").params(PARAMS).tools("sample:-V");
     const PARAMS: &[Param] = &[

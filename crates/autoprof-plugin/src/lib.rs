@@ -17,12 +17,14 @@ pub use autoprof_abi::register_contained;
 pub use autoprof_core as core;
 pub use bytes;
 
+pub mod conformance;
 pub mod convert;
 mod export;
 mod forward;
 mod profiler;
+pub mod testing;
 
-pub use profiler::{InvocationExt, Profiler, register_profiler, tool};
+pub use profiler::{InvocationExt, Profiler, installed, register_profiler, tool, words};
 
 #[doc(hidden)]
 pub mod __private {

@@ -3,8 +3,8 @@ use std::fmt;
 
 use autoprof_core::{
     ArgEncoder, Args, ProfilerInfo, RawResults, Registry, Table,
-    error::{ArgError, ConvertError},
-    protocol::{HostFacts, Invocation, Output, OutputFormat, Start, StopSignal},
+    error::{ArgError, ArgErrorKind, ConvertError},
+    protocol::{HostFacts, Invocation, Output, OutputFormat, Start, StopSignal, Tool},
     registry::AlreadyRegistered,
 };
 
@@ -85,6 +85,23 @@ pub fn register_profiler<P: Profiler>(registry: &mut Registry) -> Result<(), Alr
 pub fn tool<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Invocation {
     let argv = argv.into_iter().map(Into::into).collect();
     Invocation { start: Some(Start { argv, ..Start::default() }), ..Invocation::default() }
+}
+
+/// A program on the host, or the error that says in which packages it is.
+///
+/// # Errors
+/// When the host does not have it.
+pub fn installed<'a>(facts: &'a HostFacts, name: &str, packages: &str) -> Result<&'a Tool, ArgError> {
+    facts.tools.get(name).ok_or_else(|| {
+        ArgError::new(ArgErrorKind::Missing, format!("{name} is not installed"))
+            .with_hint(format!("install {packages}"))
+    })
+}
+
+/// Words as a command, which is a list of texts.
+#[must_use]
+pub fn words(argv: &[&str]) -> Vec<String> {
+    argv.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Short words for what an [`Invocation`] is made of.

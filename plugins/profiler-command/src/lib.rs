@@ -54,9 +54,8 @@ impl ArgEncoder for UserCommand {
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         let what = What::of(args)?;
-        if matches!(what, What::Follow(_)) && !facts.tools.contains_key("tail") {
-            let error = ArgError::new(ArgErrorKind::Missing, "tail is not installed");
-            return Err(error.with_hint("install coreutils (Debian, Fedora)"));
+        if matches!(what, What::Follow(_)) {
+            autoprof_plugin::installed(facts, "tail", "coreutils (Debian, Fedora)")?;
         }
         let output = plain_name(args.string("output").unwrap_or(OUTPUT))?;
         let stop = Stop { signal: stop_signal(args)?, grace_ms: milliseconds(args.number("grace").unwrap_or(10.0)) };

@@ -8,10 +8,7 @@ pub const fn interval(default: &'static str) -> Param {
 
 /// The tool on the host.
 pub fn installed<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a Tool, ArgError> {
-    facts.tools.get(name).ok_or_else(|| {
-        ArgError::new(ArgErrorKind::Missing, format!("{name} is not installed"))
-            .with_hint("install sysstat (Debian, Fedora)")
-    })
+    autoprof_plugin::installed(facts, name, "sysstat (Debian, Fedora)")
 }
 
 /// The tool on the host, if it is of the stable series 11.6 or newer: those have iostat and mpstat with `-o JSON` and

@@ -2,10 +2,12 @@
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open, utc_date_time},
     core::protocol::Tool,
+    installed,
     prelude::*,
+    words,
 };
 
-use crate::{installed, text, words};
+use crate::text;
 
 const OUTPUT: &str = "dmesg.txt";
 

@@ -1,10 +1,12 @@
 //! numastat: memory of each NUMA node over time.
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
+    installed,
     prelude::*,
+    words,
 };
 
-use crate::{installed, interval, text, words};
+use crate::{interval, text};
 
 const OUTPUT: &str = "numastat.txt";
 

@@ -1,10 +1,10 @@
 //! nvidia-smi: use, memory, power and temperature of NVIDIA's GPUs.
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open, utc_date_time},
+    installed,
     prelude::*,
+    words,
 };
-
-use crate::{installed, words};
 
 const OUTPUT: &str = "nvidia-smi.csv";
 const TABLE: &str = "gpu.csv";

@@ -1,9 +1,9 @@
 //! sysinfo: what the machine is and how it is set up, before the window and after it, and what changed in between.
 use std::collections::BTreeMap;
 
-use autoprof_plugin::{convert::open, prelude::*};
+use autoprof_plugin::{convert::open, prelude::*, words};
 
-use crate::{text, words};
+use crate::text;
 
 const BEFORE: &str = "before.txt";
 const AFTER: &str = "after.txt";

@@ -1,10 +1,12 @@
 //! turbostat: frequency, idle states and power of the CPUs.
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
+    installed,
     prelude::*,
+    words,
 };
 
-use crate::{installed, interval, text, words};
+use crate::{interval, text};
 
 const OUTPUT: &str = "turbostat.txt";
 

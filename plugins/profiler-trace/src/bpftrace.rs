@@ -2,10 +2,11 @@
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
     prelude::*,
+    words,
 };
 use serde_json::Value as Json;
 
-use crate::{installed, only_root, words};
+use crate::{installed, only_root};
 
 const OUTPUT: &str = "bpftrace.json";
 

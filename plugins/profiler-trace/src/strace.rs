@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use autoprof_plugin::{
     convert::{Lines, TableWriter, nanoseconds, number, open},
     prelude::*,
+    words,
 };
 
-use crate::{installed, words};
+use crate::installed;
 
 const OUTPUT: &str = "strace.txt";
 const TABLE: &str = "syscalls.csv";

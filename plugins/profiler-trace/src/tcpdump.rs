@@ -2,9 +2,10 @@
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
     prelude::*,
+    words,
 };
 
-use crate::{installed, only_root, words};
+use crate::{installed, only_root};
 
 const OUTPUT: &str = "packets.pcap";
 /// What the client keeps of a tool's standard error.

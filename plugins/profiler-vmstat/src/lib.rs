@@ -40,10 +40,7 @@ impl ArgEncoder for Vmstat {
     }
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        if !facts.tools.contains_key("vmstat") {
-            let error = ArgError::new(ArgErrorKind::Missing, "vmstat is not installed");
-            return Err(error.with_hint("install procps (Debian) or procps-ng (Fedora)"));
-        }
+        autoprof_plugin::installed(facts, "vmstat", "procps (Debian) or procps-ng (Fedora)")?;
         let mut argv: Vec<String> = ["vmstat", "-t", "-w", "-n"].map(Into::into).to_vec();
         if omits_first(facts) {
             argv.push("-y".to_owned());

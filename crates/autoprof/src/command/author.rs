@@ -1,12 +1,9 @@
 //! `autoprof plugin new` and `autoprof plugin test`: for those who write profilers.
 use std::fs;
 
-use autoprof_core::{
-    Registry,
-    args::is_name,
-    conformance::{self, Check, Verdict},
-};
+use autoprof_core::{Registry, args::is_name};
 use autoprof_loader::{Plugins, load_into};
+use autoprof_plugin::conformance::{self, Check, Verdict};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{cli::Global, exit::Failure, print, wire};
