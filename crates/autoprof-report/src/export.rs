@@ -27,6 +27,9 @@ pub enum ExportError {
     /// Something could not be read or written.
     #[error("cannot export: {0}")]
     Io(#[from] io::Error),
+    /// A table, or a part of it, is not in what was written.
+    #[error("not all is in it: {0}")]
+    Incomplete(#[from] frame::FrameError),
     /// A table could not be written.
     #[error("cannot export: {0}")]
     Csv(#[from] csv::Error),
@@ -40,7 +43,7 @@ impl ExportError {
         match self {
             Self::Io(e) => is(e),
             Self::Csv(e) => matches!(e.kind(), csv::ErrorKind::Io(e) if is(e)),
-            Self::Nothing { .. } => false,
+            Self::Nothing { .. } | Self::Incomplete(_) => false,
         }
     }
 }
@@ -71,8 +74,11 @@ fn no_stacks(manifest: &Manifest) -> ExportError {
 pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut writer = csv::Writer::from_writer(out);
     let mut any = false;
+    let mut left_out = None;
     for host in manifest.hosts.keys() {
-        for table in frame::of_host(run, manifest, host).0 {
+        let (tables, problems) = frame::of_host(run, manifest, host);
+        left_out = left_out.or(problems.into_iter().next());
+        for table in tables {
             for group in &table.groups {
                 for (column, values) in table.columns.iter().zip(&group.values) {
                     for (time, value) in group.times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
@@ -95,7 +101,11 @@ pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(
         }
     }
     writer.flush()?;
-    if any { Ok(()) } else { Err(no_tables(manifest)) }
+    match left_out {
+        Some(problem) => Err(problem.into()),
+        None if any => Ok(()),
+        None => Err(no_tables(manifest)),
+    }
 }
 
 fn no_tables(manifest: &Manifest) -> ExportError {

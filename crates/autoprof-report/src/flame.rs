@@ -13,6 +13,9 @@ use crate::place;
 /// Frames narrower than this share, in percent, are left out: nobody can see them.
 const LEAST_WIDTH: f64 = 0.05;
 
+/// Most bytes of stacks that are read for one graph: a host may have sent any amount.
+const MOST_BYTES: u64 = 512 << 20;
+
 /// The folded stacks of a host, one file for each segment and window.
 #[must_use]
 pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf> {
@@ -26,8 +29,9 @@ pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf
 /// Lines of the files, each with a frame before it if one is given.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// When a file cannot be read, or together they are larger than what is read for one graph.
 pub fn lines(files: &[Utf8PathBuf], root: Option<&str>) -> io::Result<Vec<String>> {
+    fits(files)?;
     let mut all = Vec::new();
     for path in files {
         for line in BufReader::new(File::open(path)?).split(b'\n') {
@@ -38,6 +42,23 @@ pub fn lines(files: &[Utf8PathBuf], root: Option<&str>) -> io::Result<Vec<String
         }
     }
     Ok(all)
+}
+
+/// That these files are not more than what is read for one graph.
+///
+/// # Errors
+/// When they are, or one cannot be looked at.
+pub fn fits<'a>(files: impl IntoIterator<Item = &'a Utf8PathBuf>) -> io::Result<()> {
+    let sizes = files.into_iter().map(|path| path.metadata().map(|file| file.len()));
+    let bytes = sizes.sum::<io::Result<u64>>()?;
+    if bytes > MOST_BYTES {
+        let most = MOST_BYTES >> 20;
+        return Err(io::Error::other(format!(
+            "its stacks are {} MiB, of which more than {most} are not drawn",
+            bytes >> 20
+        )));
+    }
+    Ok(())
 }
 
 /// Draws one flame graph as an SVG that can be searched and zoomed; none: there are no samples.

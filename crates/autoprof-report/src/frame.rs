@@ -15,10 +15,13 @@ const KEYS: [&str; 5] = ["cpu", "node", "pid", "gpu", BUCKET];
 /// The column that says which values a row of a histogram counts.
 pub const BUCKET: &str = "bucket";
 
+/// Most numbers of one table that are read, 256 MiB of them: a host may have sent any amount.
+const MOST_NUMBERS: usize = 32 << 20;
+
 /// Most series of one table; what a tool prints of more is in its file.
 const MOST_GROUPS: usize = 4096;
 
-/// A problem with a table: it is left out of the pictures and named there.
+/// A problem with a table: it, or a part of it, is left out of the pictures and named there.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// It cannot be read.
@@ -28,6 +31,12 @@ pub enum FrameError {
         path: Utf8PathBuf,
         /// Why.
         source: csv::Error,
+    },
+    /// It is longer than what is read of one.
+    #[error("{path} is read up to its first {MOST_NUMBERS} numbers")]
+    TooLong {
+        /// The file.
+        path: Utf8PathBuf,
     },
 }
 
@@ -122,10 +131,13 @@ pub fn of_host(run: &Utf8Path, manifest: &Manifest, name: &str) -> (Vec<Frame>, 
             if path.extension() != Some("csv") {
                 continue;
             }
-            match read(&path, ahead) {
-                Ok(Some(mut frame)) => {
+            match read(&path, ahead, MOST_NUMBERS) {
+                Ok(Some((mut frame, whole))) => {
                     profiler.clone_into(&mut frame.profiler);
                     merge(&mut frames, frame);
+                    if !whole {
+                        problems.push(FrameError::TooLong { path });
+                    }
                 }
                 Ok(None) => {}
                 Err(source) => problems.push(FrameError::Read { path, source }),
@@ -156,11 +168,11 @@ fn merge(frames: &mut Vec<Frame>, frame: Frame) {
     }
 }
 
-/// Reads one file; none: it has no time axis.
+/// Reads one file up to so many numbers, and says whether that is all; none: it has no time axis.
 ///
 /// # Errors
 /// When it cannot be read, or is no CSV.
-pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> {
+fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, bool)>, csv::Error> {
     let file = File::open(path).map_err(csv::Error::from)?;
     let file = io::BufReader::with_capacity(1 << 16, file);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
@@ -190,9 +202,16 @@ pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> 
     let mut frame = Frame { file, keys: names(&keys), columns: names(&numbers), ..Frame::default() };
     let mut known = HashMap::<String, usize>::new();
     let mut key = String::new();
+    let (mut count, mut whole) = (0, true);
     for row in std::iter::once(Ok(first)).chain(rows) {
         let row = row?;
         let Some(Ok(time)) = row.get(0).map(str::parse::<f64>) else { continue };
+        // The time is one of them.
+        count += numbers.len() + 1;
+        if count > most {
+            whole = false;
+            break;
+        }
         key.clear();
         for value in keys.iter().filter_map(|at| row.get(*at)) {
             if !key.is_empty() {
@@ -217,18 +236,30 @@ pub fn read(path: &Utf8Path, ahead_s: f64) -> Result<Option<Frame>, csv::Error> 
         }
     }
     frame.groups.iter_mut().for_each(Group::without_stub);
-    Ok(Some(frame))
+    Ok(Some((frame, whole)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frame(text: &str, ahead_s: f64) -> Option<Frame> {
+    fn read_of(text: &str, ahead_s: f64, most: usize) -> Option<(Frame, bool)> {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap().join("t.csv");
         std::fs::write(&path, text).unwrap();
-        read(&path, ahead_s).unwrap()
+        read(&path, ahead_s, most).unwrap()
+    }
+
+    fn frame(text: &str, ahead_s: f64) -> Option<Frame> {
+        Some(read_of(text, ahead_s, usize::MAX)?.0)
+    }
+
+    #[test]
+    fn of_an_endless_table_the_beginning_is_read_and_the_rest_is_told() {
+        let text = "time_unix,value\n1,1\n2,2\n3,3\n4,4\n";
+        let (frame, whole) = read_of(text, 0.0, 6).unwrap();
+        assert_eq!((frame.groups[0].times.as_slice(), whole), ([1.0, 2.0, 3.0].as_slice(), false));
+        assert!(read_of(text, 0.0, 8).unwrap().1);
     }
 
     #[test]

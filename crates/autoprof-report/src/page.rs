@@ -103,9 +103,9 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     }
     let span = span(manifest);
     let (hosts, figures) = hosts(run, manifest, span);
-    let merged = merged_flame(manifest, &hosts)?;
+    let merged = merged_flame(manifest, &hosts);
     let meta = meta(manifest, span, &figures);
-    let page = html::page(manifest, &figures, &hosts, merged.as_deref(), &meta);
+    let page = html::page(manifest, &figures, &hosts, &merged, &meta);
     let directory = run.join("report");
     let path = directory.join("index.html");
     // Whole or not at all: somebody may have it open.
@@ -201,20 +201,20 @@ fn host_page(
     (page, metrics::of_host(&frames, host))
 }
 
-/// All hosts in one flame graph, each a frame above its stacks; none: fewer than two have stacks.
-fn merged_flame(manifest: &Manifest, hosts: &BTreeMap<String, HostPage>) -> Result<Option<String>, ReportError> {
+/// All hosts in one flame graph, each a frame above its stacks, packed; none: fewer than two have stacks.
+fn merged_flame(manifest: &Manifest, hosts: &BTreeMap<String, HostPage>) -> io::Result<Option<String>> {
     let with_stacks: Vec<_> = hosts.iter().filter(|(_, host)| !host.stacks.is_empty()).collect();
     if with_stacks.len() < 2 {
         return Ok(None);
     }
-    let drawing = |source| ReportError::Draw { what: "the flame graph of all hosts".to_owned(), source };
+    flame::fits(with_stacks.iter().flat_map(|(_, host)| &host.stacks))?;
     let mut lines = Vec::new();
     for (name, host) in &with_stacks {
-        lines.extend(flame::lines(&host.stacks, Some(name)).map_err(drawing)?);
+        lines.extend(flame::lines(&host.stacks, Some(name))?);
     }
     lines.sort();
     let title = format!("CPU time of {} of {} hosts", with_stacks.len(), manifest.hosts.len());
-    Ok(flame::draw(&title, &lines).map_err(drawing)?.map(|svg| pack(svg.as_bytes())))
+    Ok(flame::draw(&title, &lines)?.map(|svg| pack(svg.as_bytes())))
 }
 
 /// Packed so that it can stand in a page: the script there unpacks it when it is wanted.

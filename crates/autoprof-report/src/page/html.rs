@@ -1,5 +1,5 @@
 //! The report as a document: what stands in it, in which order.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use autoprof_core::{
     manifest::{HostRecord, Manifest, ProfilerRecord, ProfilerState},
@@ -33,9 +33,14 @@ pub(super) fn page(
     manifest: &Manifest,
     figures: &Figures,
     hosts: &BTreeMap<String, HostPage>,
-    merged: Option<&str>,
+    merged: &io::Result<Option<String>>,
     meta: &Meta,
 ) -> Markup {
+    // One that cannot be drawn takes nothing from the rest.
+    let (merged, problem) = match merged {
+        Ok(merged) => (merged.as_deref(), None),
+        Err(e) => (None, Some(format!("the flame graph of all hosts cannot be drawn: {e}"))),
+    };
     let flames = merged.is_some() || hosts.values().any(|host| host.flame.is_some());
     let findings = findings::find(figures);
     let title = manifest.test.as_ref().map_or_else(|| manifest.id.clone(), |test| command(&test.argv));
@@ -109,6 +114,7 @@ pub(super) fn page(
                         }
                     }
                     (tables(figures, hosts))
+                    @if let Some(problem) = &problem { p .partial { (problem) } }
                     (files(manifest))
                 }
                 footer {
