@@ -3,7 +3,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use lab::{Lab, Running, Signal};
 use serde_json::Value;
 
-use crate::support::{self, LONG, Scratch, hosts, run, state, times};
+use crate::support::{self, LONG, Scratch, event_numbers, hosts, run, state, times};
 
 /// A test that goes on until a file is there: what happens in between decides how long that is.
 pub struct Gate(Utf8PathBuf);
@@ -226,13 +226,6 @@ fn a_network_that_is_gone_for_longer_than_connections_live_is_no_end() {
     let numbers = event_numbers(&out, "h1");
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{done}");
     lab.assert_clean();
-}
-
-/// The numbers of a client's events, as they were recorded.
-fn event_numbers(out: &Utf8Path, host: &str) -> Vec<u64> {
-    let text = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
-    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|e| e["host"] == host).filter_map(|e| e["event"]["event"]["seq"].as_u64()).collect()
 }
 
 #[test]

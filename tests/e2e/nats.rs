@@ -5,7 +5,7 @@ use autoprof_core::protocol::EVENTS_FILE;
 use lab::{Broker, Finished, Lab, Running, run, wait_until};
 use serde_json::Value;
 
-use crate::support::{LONG, Scratch, hosts, state};
+use crate::support::{LONG, Scratch, event_numbers, hosts, state};
 
 /// A job over the server, the hosts being those of a lab.
 struct Job {
@@ -41,10 +41,7 @@ impl Job {
 
     /// The numbers of the client's events that were recorded of a host.
     fn numbers(&self, host: &str) -> Vec<u64> {
-        let text = std::fs::read_to_string(self.scratch.path("run/events.jsonl")).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let of_host = events.filter(|event| event["host"] == host);
-        of_host.filter_map(|event| event.pointer("/event/event/seq")?.as_u64()).collect()
+        event_numbers(&self.scratch.path("run"), host)
     }
 }
 

@@ -97,3 +97,10 @@ pub fn window(manifest: &Value, host: &str, profiler: &str) -> (f64, f64) {
     let at = |which: &str| record[which]["stamp"]["unix_ns"].as_i64().expect("an instant") as f64 / 1e9;
     (at("began"), at("ended"))
 }
+
+/// The numbers of a client's events, as they were recorded.
+pub fn event_numbers(out: &Utf8Path, host: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string(out.join("events.jsonl")).expect("the events of the run");
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+    events.filter(|e| e["host"] == host).filter_map(|e| e["event"]["event"]["seq"].as_u64()).collect()
+}
