@@ -1,5 +1,6 @@
 //! The controller's side of one client on one host, step by step.
 mod clocks;
+mod files;
 mod find;
 mod results;
 mod survey;
@@ -33,6 +34,7 @@ use crate::{
     transport::{Command, ExitStatus, Session, capture},
 };
 
+pub(crate) use files::Parcels;
 use find::{Need, Standing};
 
 /// Most events that are taken of one client: an honest one says a few for each profiler and segment.
@@ -48,6 +50,7 @@ pub(crate) struct Context {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) store: Arc<ClientStore>,
     pub(crate) settings: RunSettings,
+    pub(crate) parcels: Parcels,
 }
 
 /// One client on one host.
@@ -252,7 +255,12 @@ impl HostClient {
         let ready = self.context.settings.timeouts.ready;
         let session = self.connect().await?;
         let directory = self.directory.clone().ok_or_else(|| Trouble::new("it has no directory"))?;
-        let control = serde_json::to_vec_pretty(&self.control(segment, task)).map_err(Trouble::new)?;
+        let control = self.control(segment, task);
+        // One that only finishes runs no more than reports.
+        if task == Task::Profile {
+            self.send_files(&control.profilers, &directory).await?;
+        }
+        let control = serde_json::to_vec_pretty(&control).map_err(Trouble::new)?;
         let command = Command::new([install::program(&directory), "launch".into(), directory.clone()]);
         let done = capture(session.as_ref(), &command, Bytes::from(control), 64 * 1024);
         // The launch and the line to the client do not wait for each other: one round trip less.

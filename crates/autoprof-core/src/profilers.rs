@@ -10,7 +10,7 @@ use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 
 use crate::{
     args::{Args, ProfilerSpec},
-    client::{Context, HostClient},
+    client::{Context, HostClient, Parcels},
     error::ArgError,
     host::Host,
     job,
@@ -209,7 +209,7 @@ impl Profilers {
         store: Arc<ClientStore>,
         settings: RunSettings,
     ) -> Self {
-        let context = Arc::new(Context { registry, recorder, store, settings });
+        let context = Arc::new(Context { registry, recorder, store, settings, parcels: Parcels::default() });
         Self { set, context, clients: BTreeMap::new(), left: Vec::new(), window: 1, phase: ManagerPhase::Idle }
     }
 
@@ -230,7 +230,13 @@ impl Profilers {
         for proxy in set.all_mut() {
             proxy.start()?;
         }
-        let context = Arc::new(Context { registry, recorder, store, settings: manifest.settings.clone() });
+        let context = Arc::new(Context {
+            registry,
+            recorder,
+            store,
+            settings: manifest.settings.clone(),
+            parcels: Parcels::default(),
+        });
         // One that is ready and was never opened counts as well: its clients are there.
         let ready = manifest.windows.is_empty() || manifest.hosts.values().any(|host| !host.earlier.is_empty());
         let window = u32::try_from(manifest.windows.len()).unwrap_or(u32::MAX).saturating_add(u32::from(ready));

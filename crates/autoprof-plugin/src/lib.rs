@@ -45,8 +45,8 @@ pub mod prelude {
             TransportErrorKind,
         },
         protocol::{
-            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, Setting, Start, Stop,
-            StopSignal, as_root,
+            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start,
+            Stop, StopSignal, as_root,
         },
         registry::AlreadyRegistered,
         transport::{ExitStatus, OutputChunk},

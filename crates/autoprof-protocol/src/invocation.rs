@@ -14,6 +14,9 @@ pub struct Invocation {
     /// Settings of the kernel that are changed while the profiler runs, and restored afterwards; by default none is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<Setting>,
+    /// Files of the controller that are put on the host before the client is launched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<SentFile>,
     /// Commands that are run to their end, in order, before the client says that it is ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
@@ -83,6 +86,19 @@ impl Invocation {
         }
         self
     }
+}
+
+/// A file of the controller, or a directory with all that is in it, that a profiler needs on the host.
+///
+/// It is below [`FILES_DIR`](crate::FILES_DIR)`/PROFILER/` of the client's directory, which every command finds in its
+/// variable [`CLIENT_VARIABLE`](crate::CLIENT_VARIABLE), and is gone with that directory when the run is over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentFile {
+    /// Its path on the controller; a relative one begins where autoprof was started.
+    pub from: String,
+    /// Its name on the host: one word of a path.
+    pub name: String,
 }
 
 /// A setting of the kernel that a profiler needs to have a value.

@@ -29,7 +29,8 @@ pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
 pub use event::{Ended, Event, EventKind, Outcome};
 pub use facts::{HostFacts, Tool, ToolProbe};
 pub use invocation::{
-    Arm, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, Setting, Start, Stop, StopSignal, as_root,
+    Arm, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop, StopSignal,
+    as_root,
 };
 pub use marker::{Marker, MarkerTime};
 pub use stamp::Stamp;
@@ -55,6 +56,8 @@ pub const LEASE_FIFO: &str = "lease";
 pub const PID_FILE: &str = "client.pid";
 /// The installed client program's name.
 pub const CLIENT_PROGRAM: &str = "autoprof-client";
+/// What profilers were sent, in a client's directory: a directory for each profiler.
+pub const FILES_DIR: &str = "files";
 /// Default parent of client directories on a host.
 pub const DEFAULT_TMPDIR: &str = "/tmp/profilers";
 /// Each client directory begins with this, then random characters.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use autoprof_protocol::{HostFacts, Invocation, ToolProbe};
 use bytes::Bytes;
 
-use super::{HostClient, Trouble, within};
+use super::{HostClient, Trouble, files, within};
 use crate::{
     error::{ErrorKind, PluginError},
     event::HostEvent,
@@ -69,7 +69,10 @@ impl HostClient {
             let (profiler, args) = (proxy.name().to_owned(), proxy.args().clone());
             let preset = proxy.origin().preset().map(str::to_owned);
             let encoded = match proxy.encode(facts) {
-                Ok(invocation) => self.refused_by_sudo(&invocation).await?.map_or(Ok(invocation), Err),
+                Ok(invocation) => match files::unreadable(&invocation.files) {
+                    Some(reason) => Err(reason),
+                    None => self.refused_by_sudo(&invocation).await?.map_or(Ok(invocation), Err),
+                },
                 Err(e) => Err(with_hint(&e)),
             };
             self.note(match encoded {
