@@ -24,7 +24,7 @@ mod forward;
 mod profiler;
 pub mod testing;
 
-pub use profiler::{InvocationExt, Profiler, installed, register_profiler, tool, words};
+pub use profiler::{InvocationExt, Profiler, installed, register_profiler, sent, tool, words};
 
 #[doc(hidden)]
 pub mod __private {

@@ -4,7 +4,7 @@ use std::fmt;
 use autoprof_core::{
     ArgEncoder, Args, ProfilerInfo, RawResults, Registry, Table,
     error::{ArgError, ArgErrorKind, ConvertError},
-    protocol::{HostFacts, Invocation, Output, OutputFormat, Start, StopSignal, Tool},
+    protocol::{CLIENT_VARIABLE, FILES_DIR, HostFacts, Invocation, Output, OutputFormat, Start, StopSignal, Tool},
     registry::AlreadyRegistered,
 };
 
@@ -102,6 +102,13 @@ pub fn installed<'a>(facts: &'a HostFacts, name: &str, packages: &str) -> Result
 #[must_use]
 pub fn words(argv: &[&str]) -> Vec<String> {
     argv.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Where a [`SentFile`](autoprof_core::protocol::SentFile) of a profiler is on the host, for a command of the shell's: a
+/// word in double quotes. Both names are plain.
+#[must_use]
+pub fn sent(profiler: &str, name: &str) -> String {
+    format!("\"${CLIENT_VARIABLE}/{FILES_DIR}/{profiler}/{name}\"")
 }
 
 /// Short words for what an [`Invocation`] is made of.

@@ -2,19 +2,22 @@
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
     prelude::*,
-    words,
+    sent, words,
 };
 use serde_json::Value as Json;
 
 use crate::{installed, only_root};
 
 const OUTPUT: &str = "bpftrace.json";
+/// What a file of the user's is called on the host.
+const PROGRAM: &str = "program.bt";
 
 const PARAMS: &[Param] = &[
     Param::new("script", ParamType::String, "a bundled script")
         .default("runqlat")
         .range("runqlat|biolatency|tcpretrans|offcpu"),
     Param::new("program", ParamType::String, "a program of one's own instead, in bpftrace's language"),
+    Param::new("file", ParamType::String, "a program of one's own in a file of the controller, which is sent"),
 ];
 
 /// How long a task waited for a CPU after it became runnable. After runqlat of BCC and of "BPF Performance Tools".
@@ -79,23 +82,35 @@ impl ArgEncoder for Bpftrace {
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         installed(facts, "bpftrace")?;
         only_root(facts, "bpftrace", "only root may load programs into the kernel")?;
-        let program = match (args.string("program"), args.string("script").unwrap_or("runqlat")) {
-            (Some(own), _) if !own.trim().is_empty() => own.to_owned(),
+        let own = |name: &str| args.string(name).filter(|own| !own.trim().is_empty());
+        let mut invocation = Invocation {
+            stop: crate::STOP,
+            outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Json, required: true }],
+            restart_after_reboot: true,
+            ..Invocation::default()
+        };
+        if let Some(file) = own("file") {
+            if own("program").is_some() {
+                return Err(ArgError::new(ArgErrorKind::Conflict, "program and file exclude each other"));
+            }
+            let there = sent("bpftrace", PROGRAM);
+            invocation.files = vec![SentFile { from: file.to_owned(), name: PROGRAM.to_owned() }];
+            // What ran is kept beside what it printed.
+            invocation.prepare = vec![words(&["sh", "-c", &format!("cp {there} .")])];
+            let run = format!("exec bpftrace -f json -o {OUTPUT} {there}");
+            invocation.start = Some(Start { argv: words(&["sh", "-c", &run]), ..Start::default() });
+            return Ok(invocation);
+        }
+        let program = match (own("program"), args.string("script").unwrap_or("runqlat")) {
+            (Some(own), _) => own.to_owned(),
             (_, "biolatency") => bundled(BIOLATENCY, "block_io_us"),
             (_, "tcpretrans") => bundled(TCPRETRANS, "retransmits"),
             (_, "offcpu") => bundled(OFFCPU, "off_cpu_us"),
             _ => bundled(RUNQLAT, "run_queue_us"),
         };
-        Ok(Invocation {
-            start: Some(Start {
-                argv: words(&["bpftrace", "-f", "json", "-o", OUTPUT, "-e", &program]),
-                ..Start::default()
-            }),
-            stop: crate::STOP,
-            outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Json, required: true }],
-            restart_after_reboot: true,
-            ..Invocation::default()
-        })
+        let argv = words(&["bpftrace", "-f", "json", "-o", OUTPUT, "-e", &program]);
+        invocation.start = Some(Start { argv, ..Start::default() });
+        Ok(invocation)
     }
 
     /// Of a program of one's own the JSON stands as it is, unless it prints as the bundled ones do.
@@ -191,6 +206,13 @@ mod tests {
         let mut user = facts(&["bpftrace"]);
         user.uid = 1000;
         assert!(encode(&own, &user).unwrap_err().message.contains("root"));
+        let file = Args::new().with("file", "/a b/own.bt");
+        let sent = encode(&file, &facts(&["bpftrace"])).unwrap();
+        assert_eq!(sent.files, [SentFile { from: "/a b/own.bt".into(), name: "program.bt".into() }]);
+        let command = &sent.start.unwrap().argv[2];
+        assert!(command.ends_with("bpftrace.json \"$AUTOPROF_CLIENT_DIR/files/bpftrace/program.bt\""), "{command}");
+        let both = encode(&file.with("program", "BEGIN {}"), &facts(&["bpftrace"])).unwrap_err();
+        assert_eq!(both.kind, ArgErrorKind::Conflict);
         assert!(Args::new().with("script", "nope").complete(&BPFTRACE).is_err());
     }
 
