@@ -40,7 +40,7 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     // Until bpftrace, the slowest to begin, has printed: it compiles its program first.
     let printed = lab::wait_until(LONG, || {
         socket.send_to(b"packet", "127.0.0.1:9").unwrap();
-        has_histograms("bpftrace.json")
+        has_printed("run_queue_us")
     });
     assert!(printed, "bpftrace prints");
     gate.open();
@@ -69,11 +69,35 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     assert!(column(&histogram, "count_per_s").iter().any(|count| count != "0"));
 }
 
-/// Whether a tool of a run on this machine has written histograms to a file of this name.
-fn has_histograms(file: &str) -> bool {
+/// Whether bpftrace, in a run on this machine, has printed a histogram of this name.
+fn has_printed(map: &str) -> bool {
     let runs = std::fs::read_dir("/tmp/profilers").into_iter().flatten().flatten();
-    runs.map(|run| run.path().join("results/default/profiler_test/profiling/bpftrace").join(file))
-        .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"hist\"")))
+    runs.map(|run| run.path().join("results/default/profiler_test/profiling/bpftrace/bpftrace.json"))
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .any(|text| text.lines().any(|line| line.contains("\"hist\"") && line.contains(map)))
+}
+
+#[test]
+fn a_bpftrace_program_of_ones_own_is_sent_and_kept() {
+    if lab::skip_unless(&["bpftrace", "tar"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    let program = "tracepoint:sched:sched_switch { @of_ones_own = hist(1); }\n\
+                   interval:ms:100 { time(\"%s\\n\"); print(@of_ones_own); clear(@of_ones_own); }\n";
+    let file = scratch.write("own program.bt", program);
+    let profiler = format!("bpftrace:file='{file}'");
+    let args = ["run", "-o", out.as_str(), "-p", &profiler, "--", "sh", "-c", &gate.script(0)];
+    let mut running = Running::start(&mut autoprof(&args));
+    running.wait_for("the-test-began", LONG);
+    assert!(lab::wait_until(LONG, || has_printed("of_ones_own")), "bpftrace prints");
+    gate.open();
+    let done = running.finish(LONG);
+    assert_eq!(state(&lab::manifest(&out), "local", "bpftrace"), "ok", "{done}");
+    let left = out.join("hosts/local/bpftrace");
+    assert_eq!(std::fs::read_to_string(left.join("program.bt")).unwrap(), program);
+    assert!(column(&left.join("histogram.csv"), "map").iter().all(|map| map == "of_ones_own"));
 }
 
 #[test]

@@ -426,7 +426,11 @@ async fn open_window(
             Ok(Ok(()))
         }
         Err(end) => {
-            profilers.abort().await;
+            if matches!(end, End::NotStarted) {
+                profilers.abort_failed().await;
+            } else {
+                profilers.abort().await;
+            }
             Ok(Err(end))
         }
     }

@@ -399,6 +399,12 @@ impl Profilers {
         .await;
     }
 
+    /// Ends everything on every host at once; of the results nothing is wanted but what profilers left that failed.
+    pub async fn abort_failed(&mut self) {
+        bounded(self.context.settings.forks, self.clients.values_mut(), |client| client.fetch_failed()).await;
+        self.abort().await;
+    }
+
     /// Ends everything on every host at once; results are not wanted.
     pub async fn abort(&mut self) {
         bounded(self.context.settings.forks, self.clients.values_mut(), |client| client.clean()).await;

@@ -52,6 +52,19 @@ impl HostClient {
         self.convert_all(encoders, &target).await;
     }
 
+    /// Brings back what a profiler printed that failed before anything was collected: nothing else says more of why.
+    pub(crate) async fn fetch_failed(&mut self) {
+        let failed = |m: &crate::manifest::Manifest| {
+            let host = m.hosts.get(&self.host.name);
+            host.is_some_and(|h| h.profilers.values().any(|p| p.state == ProfilerState::Failed && p.began.is_none()))
+        };
+        if self.is_up() && self.channel.is_some() && self.context.recorder.with_manifest(failed) {
+            self.channel = None;
+            let target = self.target();
+            self.fetch(&target).await;
+        }
+    }
+
     /// Whether profilers of this host had begun and their data has not come back.
     pub(crate) fn has_collected_data(&self) -> bool {
         self.has_begun() && !self.is_collected()
