@@ -290,7 +290,7 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Runs: directories, ids or unique beginnings of ids
+    /// Runs: directories, or whole ids
     #[arg(required = true)]
     pub runs: Vec<String>,
     /// Directory of runs
