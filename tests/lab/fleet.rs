@@ -1,5 +1,5 @@
 //! A run of many hosts and hours, made of a short one on this machine: for what reads runs.
-use std::{fs, process::Stdio};
+use std::{fs, time::Duration};
 
 use camino::Utf8Path;
 use serde_json::Value;
@@ -18,11 +18,11 @@ pub fn fleet(run: &Utf8Path, names: &[&str], seconds: u32, profilers: &[&str]) {
     let base = tempfile::tempdir().expect("a directory");
     let base = Utf8Path::from_path(base.path()).expect("a path in UTF-8").join("base");
     let mut short = autoprof();
-    short.args(["run", "-q", "--no-report", "-d", "2.5", "-o", base.as_str()]).stdout(Stdio::null());
+    short.args(["run", "-q", "--no-report", "-d", "2.5", "-o", base.as_str()]);
     for profiler in profilers {
         short.args(["-p", profiler]);
     }
-    assert!(short.status().expect("autoprof can be started").success(), "the short run");
+    crate::run(&mut short, Duration::from_secs(180)).expect_success();
     fs::create_dir_all(run.join("hosts")).expect("the run's directory");
     for (nth, name) in names.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a few hosts")]

@@ -19,11 +19,7 @@ const MOST_BYTES: u64 = 512 << 20;
 /// The folded stacks of a host, one file for each segment and window.
 #[must_use]
 pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf> {
-    let stacks = place::of_host(manifest, host).into_iter().flat_map(|place| {
-        let tables = place.record.tables.iter().map(move |table| run.join(&place.directory).join(&table.path));
-        tables.filter(|path| path.file_name() == Some("stacks.folded") && path.exists()).collect::<Vec<_>>()
-    });
-    stacks.collect()
+    place::tables(run, manifest, host, "stacks.folded")
 }
 
 /// Lines of the files, each with a frame before it if one is given.

@@ -18,3 +18,4 @@ pub mod show;
 pub mod size;
 pub mod sudoers;
 pub mod summary;
+mod timeline;

@@ -25,10 +25,14 @@ use crate::{
     flame, frame,
     metrics::{self, Figures, HostFigures, Metric, Series, robust_scores},
     place::{self, Place},
+    timeline,
 };
 
 /// Most hosts whose flame graphs are drawn one by one; beyond it there is the one of all.
 const MOST_FLAMES: usize = 128;
+/// Most bytes of stacks over time in a page, packed, all hosts together.
+const MOST_TIMELINES: usize = 8 << 20;
+
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -59,6 +63,8 @@ struct HostPage {
     packed: String,
     /// Its flame graph, packed.
     flame: Option<String>,
+    /// Its stacks over time, packed.
+    timeline: Option<String>,
     stacks: Vec<Utf8PathBuf>,
     problems: Vec<String>,
 }
@@ -102,7 +108,8 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
         return Err(ReportError::NotOver(run.to_owned()));
     }
     let span = span(manifest);
-    let (hosts, figures) = hosts(run, manifest, span);
+    let (mut hosts, figures) = hosts(run, manifest, span);
+    bound_timelines(&mut hosts);
     let merged = merged_flame(manifest, &hosts);
     let meta = meta(manifest, span, &figures);
     let page = html::page(manifest, &figures, &hosts, &merged, &meta);
@@ -168,6 +175,23 @@ fn hosts(run: &Utf8Path, manifest: &Manifest, span: (f64, f64)) -> (BTreeMap<Str
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Leaves out the stacks over time of the hosts that come last, where all would make the page too large.
+fn bound_timelines(hosts: &mut BTreeMap<String, HostPage>) {
+    let mut left = MOST_TIMELINES;
+    for host in hosts.values_mut() {
+        let bytes = host.timeline.as_ref().map_or(0, String::len);
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => {
+                host.timeline = None;
+                let most = MOST_TIMELINES >> 20;
+                host.problems
+                    .push(format!("its stacks over time are not shown: those of all hosts are more than {most} MiB"));
+            }
+        }
+    }
+}
+
 fn host_page(
     run: &Utf8Path,
     manifest: &Manifest,
@@ -192,9 +216,16 @@ fn host_page(
         }
         _ => None,
     };
+    // One that a page cannot hold takes nothing from the rest either.
+    let timeline = timeline::read(&timeline::files(run, manifest, name), begin, frame::ahead_s(host));
+    let timeline = timeline.unwrap_or_else(|e| {
+        problems.push(format!("its stacks over time are not shown: {e}"));
+        None
+    });
     let page = HostPage {
         packed: pack(&serde_json::to_vec(&charts).unwrap_or_default()),
         flame: flame.map(|svg| pack(svg.as_bytes())),
+        timeline: timeline.map(|timeline| pack(&serde_json::to_vec(&timeline).unwrap_or_default())),
         stacks,
         problems,
     };

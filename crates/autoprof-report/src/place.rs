@@ -1,6 +1,6 @@
 //! Where in a run's directory the data of a host's profilers is.
 use autoprof_core::manifest::{Manifest, ProfilerRecord};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 /// One profiler's data in one window.
 #[derive(Debug, Clone)]
@@ -32,4 +32,14 @@ pub fn of_host<'a>(manifest: &'a Manifest, host: &str) -> Vec<Place<'a>> {
         places(below.join(format!("window-{}", window.window)), records).collect::<Vec<_>>()
     };
     manifest.windows.iter().enumerate().flat_map(of_window).collect()
+}
+
+/// The tables of this name that a host's profilers made, one for each segment and window.
+#[must_use]
+pub fn tables(run: &Utf8Path, manifest: &Manifest, host: &str, name: &str) -> Vec<Utf8PathBuf> {
+    let named = of_host(manifest, host).into_iter().flat_map(|place| {
+        let tables = place.record.tables.iter().map(move |table| run.join(&place.directory).join(&table.path));
+        tables.filter(|path| path.file_name() == Some(name) && path.exists()).collect::<Vec<_>>()
+    });
+    named.collect()
 }

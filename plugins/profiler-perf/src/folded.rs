@@ -8,6 +8,7 @@ use std::{
 use autoprof_plugin::{
     convert::{Lines, open},
     prelude::*,
+    words,
 };
 
 use crate::events::Access;
@@ -26,30 +27,17 @@ const MOST_EVENTS: usize = 32;
 /// The separator is a tab, which is in no name, as a semicolon may be (Rust has `[T; 4]`). Without `--no-inline` perf
 /// runs addr2line for every address; that is there since 4.14.
 pub fn command(facts: &HostFacts, call_graph: &str) -> Option<Vec<String>> {
-    if !facts.tools.get("perf")?.is_at_least(&[4, 14]) {
-        return None;
-    }
-    let mut argv: Vec<String> = [
-        "perf",
-        "report",
-        "-i",
-        "perf.data",
-        "--stdio",
-        "--no-children",
-        "--no-inline",
-        "--percent-limit",
-        "0",
-        "-t",
-        "\t",
-    ]
-    .map(Into::into)
-    .to_vec();
+    facts.tools.get("perf")?.is_at_least(&[4, 14]).then(|| report(call_graph, ""))
+}
+
+/// `perf report` by what is named before the command, such as `time,`.
+pub(crate) fn report(call_graph: &str, by: &str) -> Vec<String> {
+    let mut argv = words(&["perf", "report", "-i", "perf.data", "--stdio", "--no-children", "--no-inline"]);
+    argv.extend(words(&["--percent-limit", "0", "-t", "\t"]));
     // Without stacks the function itself is all that there is.
-    argv.extend(match call_graph {
-        "none" => ["-F", "sample,comm,sym", "-s", "comm,sym", "-g", "none"].map(Into::into),
-        _ => ["-F", "sample,comm", "-s", "comm", "-g", "folded,0,caller,count"].map(Into::into),
-    });
-    Some(argv)
+    let (what, graph) = if call_graph == "none" { ("comm,sym", "none") } else { ("comm", "folded,0,caller,count") };
+    argv.extend(words(&["-F", &format!("sample,{by}{what}"), "-s", &format!("{by}{what}"), "-g", graph]));
+    argv
 }
 
 /// The addresses of the kernel's functions, for the time of the report.
@@ -58,15 +46,18 @@ const KALLSYMS: &str = "kallsyms";
 /// How the report is made. The kernel shows the addresses of its functions to root alone (`kernel.kptr_restrict`, and
 /// `kernel.perf_event_paranoid` above 1), so that where it took root to record, it takes root to read those. perf itself
 /// reads the records as the user: they are the user's, and could be anything.
-pub fn reports(access: Access<'_>, mut argv: Vec<String>) -> Vec<Report> {
+pub fn reports(access: Access<'_>, commands: Vec<(Vec<String>, &str)>) -> Vec<Report> {
     let report = |argv, stdout: Option<&str>| Report { argv, stdout: stdout.map(str::to_owned), timeout_ms: 120_000 };
-    let Access::Sudo { cat, .. } = access else { return vec![report(argv, Some(OUTPUT))] };
-    argv.extend(["--kallsyms", KALLSYMS].map(Into::into));
-    vec![
-        report(as_root([cat.path.as_str(), "/proc/kallsyms"]), Some(KALLSYMS)),
-        report(argv, Some(OUTPUT)),
-        report(["rm", KALLSYMS].map(Into::into).to_vec(), None),
-    ]
+    let Access::Sudo { cat, .. } = access else {
+        return commands.into_iter().map(|(argv, output)| report(argv, Some(output))).collect();
+    };
+    let mut reports = vec![report(as_root([cat.path.as_str(), "/proc/kallsyms"]), Some(KALLSYMS))];
+    for (mut argv, output) in commands {
+        argv.extend(words(&["--kallsyms", KALLSYMS]));
+        reports.push(report(argv, Some(output)));
+    }
+    reports.push(report(words(&["rm", KALLSYMS]), None));
+    reports
 }
 
 /// Makes `stacks.folded` of what the command printed.
@@ -95,8 +86,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         }
     }
     if let (true, Some(last)) = (lines.torn(), stacks.last_mut()) {
-        // Its stacks may be what is missing.
-        last.left = 0;
+        last.cut();
     }
     let samples = stacks.iter().fold(0u64, |sum, stacks| sum.saturating_add(stacks.samples));
     let mut tables = stacks.into_iter().map(Stacks::finish).collect::<Result<Vec<_>, _>>()?;
@@ -120,8 +110,10 @@ fn file_name(event: &str) -> String {
 }
 
 /// The stacks of one event.
-struct Stacks {
+pub(crate) struct Stacks {
     file: BufWriter<File>,
+    /// What stands before the command: nothing, or a frame and its semicolon.
+    root: String,
     table: Table,
     command: String,
     /// Samples of the command that have not been seen as a stack yet.
@@ -132,14 +124,32 @@ struct Stacks {
 }
 
 impl Stacks {
-    fn create(raw: &RawResults, name: String) -> Result<Self, ConvertError> {
+    pub(crate) fn create(raw: &RawResults, name: String) -> Result<Self, ConvertError> {
         let file = File::create(raw.file(&name))
             .map_err(|e| ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {name}"), &e))?;
         let table = Table { file: name, ..Table::default() };
-        Ok(Self { file: BufWriter::new(file), table, command: String::new(), left: 0, samples: 0, strange: 0 })
+        let file = BufWriter::new(file);
+        Ok(Self { file, root: String::new(), table, command: String::new(), left: 0, samples: 0, strange: 0 })
     }
 
-    fn line(&mut self, line: &str) -> Result<(), ConvertError> {
+    /// The frame that the stacks which follow have above their command.
+    pub(crate) fn below(&mut self, root: &str) -> Result<(), ConvertError> {
+        self.end_command()?;
+        self.root = format!("{root};");
+        Ok(())
+    }
+
+    /// What was not written is not there any more: the stacks may be what is missing.
+    pub(crate) fn cut(&mut self) {
+        self.left = 0;
+    }
+
+    /// Samples that were written.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), ConvertError> {
         let head = line.split_once('\t').and_then(|(count, rest)| Some((count.trim().parse::<u64>().ok()?, rest)));
         if let Some((count, rest)) = head {
             self.end_command()?;
@@ -172,7 +182,7 @@ impl Stacks {
     }
 
     fn write(&mut self, frames: &[&str], count: u64) -> Result<(), ConvertError> {
-        self.file.write_all(self.command.as_bytes())?;
+        write!(self.file, "{}{}", self.root, self.command)?;
         let mut last_unknown = false;
         for frame in frames.iter().map(|frame| name(frame)) {
             // An address would be another one in every process; several in a row say no more than one.
@@ -188,7 +198,7 @@ impl Stacks {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Table, ConvertError> {
+    pub(crate) fn finish(mut self) -> Result<Table, ConvertError> {
         self.end_command()?;
         self.file.flush()?;
         if self.strange > 0 {

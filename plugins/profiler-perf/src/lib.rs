@@ -7,6 +7,7 @@ mod intervals;
 mod perf_data;
 mod record;
 mod stat;
+mod timeline;
 
 use autoprof_plugin::prelude::*;
 

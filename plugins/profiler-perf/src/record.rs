@@ -7,6 +7,7 @@ use crate::{
     events::{Access, SYSCTL, cpus, given, needs_hardware, settings, system_wide},
     folded,
     perf_data::{Found, Saved, repair},
+    timeline,
 };
 
 const DATA: &str = "perf.data";
@@ -26,6 +27,10 @@ const PARAMS: &[Param] = &[
     Param::new("events", ParamType::Strings, "what to sample on; cycles, or cpu-clock where those cannot be counted"),
     Param::new("call_graph", ParamType::String, "how stacks are found").default("fp").range("fp|dwarf|lbr|none"),
     Param::new("cpus", ParamType::String, "only these CPUs, such as 0-3,8; all of them by default"),
+    Param::new("timeline", ParamType::Integer, "stacks over time are made too of a perf.data up to this size")
+        .default("64")
+        .unit("MiB")
+        .range("0..4096"),
     SYSCTL,
 ];
 
@@ -112,8 +117,17 @@ impl ArgEncoder for PerfRecord {
         }
         let mut report = Vec::new();
         if let Some(argv) = folded::command(facts, call_graph) {
-            report.extend(folded::reports(access, argv));
-            outputs.push(Output { file: folded::OUTPUT.to_owned(), format: OutputFormat::Text, required: false });
+            let most_bytes = u64::try_from(args.integer("timeline").unwrap_or(64)).unwrap_or(0) << 20;
+            let over_time = timeline::command(facts, call_graph, most_bytes);
+            let commands =
+                std::iter::once((argv, folded::OUTPUT)).chain(over_time.map(|argv| (argv, timeline::OUTPUT)));
+            let commands: Vec<_> = commands.collect();
+            outputs.extend(commands.iter().map(|(_, output)| Output {
+                file: (*output).to_owned(),
+                format: OutputFormat::Text,
+                required: false,
+            }));
+            report.extend(folded::reports(access, commands));
         }
         Ok(Invocation {
             settings: settings(args, facts)?,
@@ -133,7 +147,11 @@ impl ArgEncoder for PerfRecord {
         let has_stacks = folded::command(&raw.facts, "fp").is_some();
         let saved = match found {
             None | Some(Found::Whole) if !has_stacks => return Ok(Vec::new()),
-            None | Some(Found::Whole) => return folded::convert(raw),
+            None | Some(Found::Whole) => {
+                let mut tables = folded::convert(raw)?;
+                tables.extend(timeline::convert(raw)?);
+                return Ok(tables);
+            }
             Some(Found::Repaired(saved)) => saved,
             Some(Found::Nothing(why)) => {
                 let message = format!("{DATA} is torn and cannot be repaired: {why}");
@@ -257,7 +275,7 @@ mod tests {
         assert!(start.arm.is_none());
         let report = &invocation.report[1];
         assert_eq!(report.argv[..4], ["perf", "report", "-i", "perf.data"], "the user's own file is read by the user");
-        assert_eq!(invocation.report[2].argv, ["rm", "kallsyms"]);
+        assert_eq!(invocation.report.last().unwrap().argv, ["rm", "kallsyms"]);
     }
 
     #[test]

@@ -110,6 +110,25 @@ pub(super) fn page(
                                 a #flame-open target="_blank" href="#flames" { "open alone" }
                                 span .soft .small { "Click a frame to zoom into it; Ctrl-F searches." }
                             }
+                            div #interval hidden {
+                                figure {
+                                    figcaption {
+                                        b { "Samples by second and part of a second" }
+                                        span .soft { "  samples in 20 ms, without the idle task's" }
+                                        span .soft .small { "  (click where an interval begins, then where it ends)" }
+                                    }
+                                    div #subsecond .plot .heat role="img" aria-label="Samples by second and part of a second" {}
+                                }
+                                div .bar {
+                                    label for="from" { "Stacks from" } input #from type="number" min="0" step="0.02";
+                                    label for="to" { "to" } input #to type="number" min="0" step="0.02";
+                                    span { "s after the begin" }
+                                    button #interval-range type="button" { "range of the charts" }
+                                    button #interval-all type="button" { "whole run" }
+                                    span #interval-text .soft .small aria-live="polite" {}
+                                }
+                                div #icicle role="img" aria-label="Flame graph of the interval" hidden {}
+                            }
                             iframe #flame .flame title="Flame graph" {}
                         }
                     }
@@ -126,6 +145,7 @@ pub(super) fn page(
                 @for (n, host) in hosts.values().enumerate() {
                     (packed(&format!("data-host-{n}"), &host.packed))
                     @if let Some(flame) = &host.flame { (packed(&format!("data-flame-{n}"), flame)) }
+                    @if let Some(timeline) = &host.timeline { (packed(&format!("data-timeline-{n}"), timeline)) }
                 }
                 @if let Some(merged) = merged { (packed("data-flame-all", merged)) }
                 script { (PreEscaped(SCRIPT)) }

@@ -185,27 +185,139 @@
 
   // Flame graphs: files of their own inside the page.
   const flames = element("flame-of");
-  let shown = "";
+  let shown = "", wanted = 0;
   const showFlame = async () => {
+    const mine = ++wanted;
     const svg = await unpack(`data-flame-${flames.value}`);
+    const there = element(`data-timeline-${flames.value}`);
+    const samples = there && JSON.parse(await unpack(there.id));
+    // Another one was asked for meanwhile.
+    if (mine !== wanted) return;
     if (shown) URL.revokeObjectURL(shown);
     shown = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
     element("flame").src = shown;
     element("flame-open").href = shown;
+    showTimeline(samples);
+  };
+
+  // Of a host whose samples have times: a heat map of seconds and parts of a second, and the flame graph of an interval.
+  const STEP = 20, STEPS = 1000 / STEP;
+  let timeline = null, interval = null, choosing = null;
+  const showTimeline = (samples) => {
+    element("interval").hidden = !samples;
+    timeline = samples;
+    let step = 0;
+    if (timeline) timeline.at = timeline.step.map((more) => step += more);
+    choosing = null;
+    setFlameInterval(null);
+    if (timeline) drawSubsecond();
+  };
+  const drawSubsecond = () => {
+    const seconds = Math.floor(timeline.at.at(-1) / STEPS) + 1, colour = colours();
+    const z = Array.from({ length: STEPS }, () => new Array(seconds).fill(0));
+    // The idle task would hide what the others do.
+    const idle = timeline.stacks.map((stack) => stack === "swapper" || stack.startsWith("swapper;"));
+    timeline.at.forEach((at, n) => { if (!idle[timeline.stack[n]]) z[at % STEPS][Math.floor(at / STEPS)] += timeline.count[n]; });
+    const plot = element("subsecond"), height = 260;
+    plot.style.height = height + "px";
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, automargin: true };
+    const whole = interval ? [[interval[0], interval[1]]] : [];
+    const shapes = whole.map(([from, to]) => ({ type: "rect", xref: "x", yref: "paper", x0: from / 1000 - 0.5, x1: Math.max(to / 1000 - 0.5, from / 1000 - 0.48), y0: 0, y1: 1, line: { color: colour("--link"), width: 2 } }));
+    Plotly.react(plot, [{ type: "heatmap", x0: 0, dx: 1, y0: 0, dy: STEP, z, colorscale: scale(), colorbar: { thickness: 10, outlinewidth: 0, len: 1 }, hovertemplate: "%{x} s + %{y} ms<br>%{z} samples<extra></extra>" }],
+      { height, margin: { l: 52, r: 12, t: 8, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--text"), size: 11, family: "system-ui, sans-serif" }, dragmode: false,
+        xaxis: { ...axis, title: { text: "seconds after the begin", font: { size: 11 } }, fixedrange: true }, yaxis: { ...axis, title: { text: "ms", font: { size: 11 } }, fixedrange: true }, shapes }, config);
+    if (plot.listens) return;
+    plot.listens = true;
+    plot.on("plotly_click", (event) => {
+      const { x, y } = event.points[0], at = x * 1000 + y;
+      if (choosing === null) {
+        choosing = at;
+        element("interval-text").textContent = `from ${(at / 1000).toFixed(2)} s: now click where it ends`;
+        return;
+      }
+      setFlameInterval([Math.min(choosing, at), Math.max(choosing, at) + STEP]);
+      choosing = null;
+      drawSubsecond();
+    });
+  };
+  const setFlameInterval = (to) => {
+    element("flame").classList.remove("away");
+    if (!timeline) return;
+    const end = (timeline.at.at(-1) + 1) * STEP;
+    interval = to && to[1] > to[0] ? [Math.max(0, to[0]), Math.min(end, to[1])] : null;
+    const [from, until] = interval ?? [0, end];
+    element("from").value = (from / 1000).toFixed(2);
+    element("to").value = (until / 1000).toFixed(2);
+    // Out of sight rather than hidden: the drawing in it measures its width when it is loaded.
+    element("flame").classList.toggle("away", Boolean(interval));
+    element("icicle").hidden = !interval;
+    element("interval-text").textContent = "whole run";
+    if (interval) drawInterval();
+  };
+  const drawInterval = () => {
+    // Each frame below the one that called it; nodes are numbers, so that no name can be taken for another's.
+    const nodes = [{ name: "all", parent: -1, count: 0, own: new Map() }];
+    timeline.at.forEach((at, n) => {
+      if (at * STEP < interval[0] || at * STEP >= interval[1]) return;
+      const count = timeline.count[n];
+      let node = 0;
+      nodes[0].count += count;
+      for (const name of timeline.stacks[timeline.stack[n]].split(";")) {
+        let next = nodes[node].own.get(name);
+        if (next === undefined) {
+          next = nodes.length;
+          nodes[node].own.set(name, next);
+          nodes.push({ name, parent: node, count: 0, own: new Map() });
+        }
+        nodes[next].count += count;
+        node = next;
+      }
+    });
+    const total = nodes[0].count;
+    const kept = nodes.map((node, id) => ({ ...node, id })).filter((node) => node.count >= total / 2000);
+    const warm = (name) => {
+      let hash = 0;
+      for (let n = 0; n < name.length; n++) hash = (hash * 31 + name.charCodeAt(n)) % 997;
+      return `hsl(${8 + (hash % 40)}, 85%, ${dark.matches && !printing ? 42 + (hash % 9) : 62 + (hash % 12)}%)`;
+    };
+    const leaves = new Map();
+    for (const node of nodes) {
+      const below = [...node.own.values()].reduce((sum, id) => sum + nodes[id].count, 0);
+      if (node.parent >= 0 && node.count > below) leaves.set(node.name, (leaves.get(node.name) ?? 0) + node.count - below);
+    }
+    const widest = [...leaves].sort((a, b) => b[1] - a[1]).slice(0, 3).map(([name, count]) => `${name} ${(100 * count / total).toFixed(0)} %`);
+    element("interval-text").textContent = total ? `${total} samples; most were in ${widest.join(", ")}` : "no samples";
+    const colour = colours();
+    Plotly.react(element("icicle"), [{
+      type: "icicle", ids: kept.map((node) => String(node.id)), parents: kept.map((node) => node.parent < 0 ? "" : String(node.parent)),
+      labels: kept.map((node) => plain(node.name)), values: kept.map((node) => node.count), branchvalues: "total", sort: false,
+      marker: { colors: kept.map((node) => node.parent < 0 ? colour("--card") : warm(node.name)), line: { width: 0.5, color: colour("--back") } },
+      tiling: { orientation: "v", flip: "y" }, pathbar: { visible: false }, textposition: "middle left",
+      hovertemplate: "%{label}<br>%{value} samples, %{percentRoot}<extra></extra>",
+    }], { height: 640, margin: { l: 4, r: 4, t: 4, b: 4 }, paper_bgcolor: "rgba(0,0,0,0)", font: { size: 11, color: "#1c2330", family: "system-ui, sans-serif" } }, config);
   };
   if (flames) {
     flames.onchange = showFlame;
+    const typed = () => { setFlameInterval([1000 * element("from").value, 1000 * element("to").value]); drawSubsecond(); };
+    element("from").onchange = typed;
+    element("to").onchange = typed;
+    element("interval-all").onclick = () => { setFlameInterval(null); drawSubsecond(); };
+    element("interval-range").onclick = () => { setFlameInterval(range.map((at) => at - whole[0])); drawSubsecond(); };
     const near = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       near.disconnect();
       showFlame();
     }, { rootMargin: "600px" });
-    near.observe(element("flame"));
+    near.observe(element("flames"));
   }
 
-  const again = () => { for (const plot of drawn.keys()) if (plot.isConnected) draw(plot); };
+  const again = () => {
+    for (const plot of drawn.keys()) if (plot.isConnected) draw(plot);
+    if (timeline) drawSubsecond();
+    if (interval) drawInterval();
+  };
   dark.addEventListener("change", again);
-  addEventListener("beforeprint", () => { printing = true; document.querySelectorAll(".plot").forEach(draw); });
+  addEventListener("beforeprint", () => { printing = true; document.querySelectorAll(".plot").forEach((plot) => { if (plot.chart) draw(plot); }); });
   addEventListener("afterprint", () => { printing = false; again(); });
   document.documentElement.dataset.ready = "yes";
 })().catch((problem) => {
