@@ -252,7 +252,12 @@ impl ProcessInput for Input {
         if !std::mem::take(&mut self.open) || self.window.borrow().closed {
             return Ok(());
         }
-        self.progress(self.writer.eof()).await
+        let closed = self.progress(self.writer.eof()).await;
+        // There is no more to be read: a command may end before word of this has come back.
+        if closed.is_err() && self.window.borrow().closed && self.connection.state.end().is_none() {
+            return Ok(());
+        }
+        closed
     }
 }
 
