@@ -199,6 +199,7 @@ impl HostClient {
         own: &Utf8Path,
     ) -> (Vec<Table>, Vec<String>) {
         let (mut tables, mut problems) = (Vec::new(), Vec::new());
+        let mut longest_ns = 0;
         for (nth, segment) in record.segments.iter().enumerate() {
             let name = segment_dir(segment.segment);
             let directory = name.as_ref().map_or_else(|| own.to_owned(), |name| own.join(name));
@@ -216,6 +217,7 @@ impl HostClient {
                 facts: self.facts.clone().unwrap_or_default(),
                 clock_steps: self.clock_steps(segment),
             };
+            longest_ns = longest_ns.max(raw.ended_unix_ns.saturating_sub(raw.began_unix_ns));
             let encoder = Arc::clone(proxy.encoder());
             let gap_at = segment.began.stamp.unix_seconds() - 1e-6;
             let own = own.to_owned();
@@ -231,7 +233,12 @@ impl HostClient {
                 }),
             }
         }
-        tables.iter_mut().for_each(note_emptiness);
+        // A profiler without an interval may have had nothing to say, which is as well.
+        let interval_ns = proxy.args().number("interval").unwrap_or_default() * 1e9;
+        #[expect(clippy::cast_precision_loss, reason = "a comparison of durations")]
+        if (longest_ns as f64) < interval_ns {
+            tables.iter_mut().for_each(note_emptiness);
+        }
         (tables, problems)
     }
 }
@@ -277,7 +284,8 @@ fn merge(tables: &mut Vec<Table>, made: Vec<Table>) {
     }
 }
 
-/// A table without rows says why, so that nobody looks for what was never there.
+/// A table without rows of a window that was shorter than one interval says so, that nobody looks for what was never
+/// there.
 fn note_emptiness(table: &mut Table) {
     if table.rows == 0 && table.warnings.is_empty() {
         table.warnings.push("no rows: the window was shorter than one interval".to_owned());
