@@ -40,17 +40,32 @@ pub enum Wait {
 /// When neither a FIFO can be made nor a file be read.
 pub fn wait(dir: &Path, marker: Marker) -> io::Result<Wait> {
     let path = dir.join(marker.file_name());
-    make_fifo(&path)?;
-    if !fs::symlink_metadata(&path)?.file_type().is_file() {
-        // Open for writing too: then there is no end of file, and no wake-up, when a writer closes.
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fifo = rustix::fs::open(&path, flags, Mode::empty())?;
-        return Ok(Wait::Fifo(Waiting { path, fifo }));
+    // It gets its name when somebody reads it: a writer that came in between would take the client for gone.
+    let unnamed = dir.join(format!("{}.{}", marker.file_name(), std::process::id()));
+    make_fifo(&unnamed)?;
+    let fifo = read_end(&unnamed)?;
+    let named = fs::hard_link(&unnamed, &path);
+    fs::remove_file(&unnamed)?;
+    match named {
+        Ok(()) => return Ok(Wait::Fifo(Waiting { path, fifo })),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        // A person may have made one.
+        Err(_) if is_fifo(&path) => {
+            let fifo = read_end(&path)?;
+            return Ok(Wait::Fifo(Waiting { path, fifo }));
+        }
+        Err(_) => {}
     }
     let file = fs::File::open(&path)?;
     let time = parse(&read_some(file)?);
     fs::remove_file(&path)?;
     Ok(Wait::Here(time))
+}
+
+/// Opens a FIFO to read it, and to write: then there is no end of file, and no wake-up, when a writer closes.
+fn read_end(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 impl Waiting {
@@ -163,6 +178,31 @@ mod tests {
         raise(dir.path(), Marker::Stop, MarkerTime::Now).unwrap();
         assert_eq!(waiting.take().unwrap(), Some(MarkerTime::Now));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_fifo_is_never_seen_without_its_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, at) = (dir.path().to_owned(), dir.path().join(Marker::Start.file_name()));
+        let (taken, next) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            for () in next {
+                while !is_fifo(&at) {
+                    std::thread::yield_now();
+                }
+                raise(&path, Marker::Start, MarkerTime::Now).unwrap();
+            }
+        });
+        for _ in 0..1000 {
+            taken.send(()).unwrap();
+            let Wait::Fifo(waiting) = wait(dir.path(), Marker::Start).unwrap() else { panic!("nobody signalled") };
+            while waiting.take().unwrap().is_none() {
+                assert!(!writer.is_finished(), "the writer failed");
+                std::thread::yield_now();
+            }
+        }
+        drop(taken);
+        writer.join().unwrap();
     }
 
     #[test]
