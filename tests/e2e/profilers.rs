@@ -1,4 +1,6 @@
 //! Profilers beyond the default ones, with the tools that are really there.
+use std::sync::{Mutex, PoisonError};
+
 use camino::Utf8Path;
 use lab::Running;
 
@@ -6,6 +8,9 @@ use crate::{
     faults::Gate,
     support::{LONG, Scratch, autoprof, run, state},
 };
+
+/// Held by tests that load BPF programs, and by one whose tool (perf 6.1) cannot read its own file when that happens.
+static KERNEL: Mutex<()> = Mutex::new(());
 
 /// The values of a column, as text.
 fn column(path: &Utf8Path, name: &str) -> Vec<String> {
@@ -19,6 +24,7 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     if lab::skip_unless(&["strace", "tcpdump", "bpftrace", "numastat", "dmesg", "sh"]) {
         return;
     }
+    let _alone = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new();
     let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
     // What is traced: known by a word that nothing else has on its command line.
@@ -82,6 +88,7 @@ fn a_bpftrace_program_of_ones_own_is_sent_and_kept() {
     if lab::skip_unless(&["bpftrace", "tar"]) {
         return;
     }
+    let _alone = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new();
     let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
     let program = "tracepoint:sched:sched_switch { @of_ones_own = hist(1); }\n\
@@ -98,6 +105,33 @@ fn a_bpftrace_program_of_ones_own_is_sent_and_kept() {
     let left = out.join("hosts/local/bpftrace");
     assert_eq!(std::fs::read_to_string(left.join("program.bt")).unwrap(), program);
     assert!(column(&left.join("histogram.csv"), "map").iter().all(|map| map == "of_ones_own"));
+}
+
+#[test]
+fn what_perf_says_of_switches_and_locks_becomes_tables() {
+    if lab::skip_unless(&["perf", "awk"]) {
+        return;
+    }
+    let _alone = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let args = ["run", "-o", out.as_str(), "-p", "perf-sched", "-p", "perf-lock", "--", "sh", "-c"];
+    // Tasks that wake each other, on as many CPUs as there are.
+    let load = "for i in 1 2 3 4; do (timeout 2 sh -c 'while :; do echo; done' | cat > /dev/null) & done; wait";
+    let done = lab::run(autoprof(&args).arg(load), LONG).expect_success();
+    let manifest = lab::manifest(&out);
+    for profiler in ["perf-sched", "perf-lock"] {
+        assert_eq!(state(&manifest, "local", profiler), "ok", "{done}");
+    }
+    let directory = out.join("hosts/local");
+    let delays = directory.join("perf-sched/sched.csv");
+    assert!(column(&delays, "map").iter().all(|map| map == "sched_delay_us"));
+    assert!(column(&delays, "count_per_s").iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>() > 0);
+    let (began, ended) = crate::support::window(&manifest, "local", "perf-sched");
+    let times = crate::support::times(&delays);
+    assert!(times.iter().all(|at| (began..ended + 1.0).contains(at)), "{began}..{ended}: {times:?}");
+    assert!(column(&directory.join("perf-sched/sched-tasks.csv"), "task").iter().any(|task| task.starts_with("sh")));
+    assert!(directory.join("perf-lock/lock.csv").exists());
 }
 
 #[test]

@@ -1,26 +1,37 @@
-//! perf: profiles of a whole host as stacks (`perf record`), and its counters over time (`perf stat`).
+//! perf: profiles of a whole host as stacks (`perf record`), its counters over time (`perf stat`), and what `perf sched`,
+//! `perf lock` and `perf c2c` say.
 #![forbid(unsafe_code)]
 
+mod c2c;
 mod events;
 mod folded;
 mod intervals;
+mod lock;
 mod perf_data;
 mod record;
+mod sched;
 mod stat;
+mod subcommand;
 mod timeline;
 
 use autoprof_plugin::prelude::*;
 
+pub use c2c::{PERF_C2C, PerfC2c};
+pub use lock::{PERF_LOCK, PerfLock};
 pub use record::{PERF, PerfRecord};
+pub use sched::{PERF_SCHED, PerfSched};
 pub use stat::{PERF_STAT, PerfStat};
 
-/// Adds the encoders of perf and perf-stat.
+/// Adds the encoders of perf, perf-stat, perf-sched, perf-lock and perf-c2c.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
 pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(PerfRecord))?;
-    registry.add_encoder(Arc::new(PerfStat))
+    registry.add_encoder(Arc::new(PerfStat))?;
+    registry.add_encoder(Arc::new(PerfSched))?;
+    registry.add_encoder(Arc::new(PerfLock))?;
+    registry.add_encoder(Arc::new(PerfC2c))
 }
 
-export_plugin!(register, profilers = [PERF, PERF_STAT]);
+export_plugin!(register, profilers = [PERF, PERF_STAT, PERF_SCHED, PERF_LOCK, PERF_C2C]);

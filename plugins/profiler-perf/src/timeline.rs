@@ -70,7 +70,7 @@ pub fn convert(raw: &RawResults) -> Result<Option<Table>, ConvertError> {
 
 /// ` reference time: … = 1795716091.994284 (TOD) = 14120.181172349 (monotonic)`: how far the host's clock is ahead of
 /// perf's, in seconds.
-fn reference(comment: &str) -> Option<f64> {
+pub fn reference(comment: &str) -> Option<f64> {
     let rest = comment.trim().strip_prefix("reference time:")?;
     let mut clocks = rest.split('=').skip(1).map(|clock| clock.split_whitespace().next()?.parse::<f64>().ok());
     Some(clocks.next()?? - clocks.next()??)
