@@ -40,7 +40,7 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     // Until bpftrace, the slowest to begin, has printed: it compiles its program first.
     let printed = lab::wait_until(LONG, || {
         socket.send_to(b"packet", "127.0.0.1:9").unwrap();
-        has_histograms("bpftrace.json")
+        written("bpftrace/bpftrace.json").any(|text| text.contains("\"hist\""))
     });
     assert!(printed, "bpftrace prints");
     gate.open();
@@ -69,11 +69,45 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     assert!(column(&histogram, "count_per_s").iter().any(|count| count != "0"));
 }
 
-/// Whether a tool of a run on this machine has written histograms to a file of this name.
-fn has_histograms(file: &str) -> bool {
+/// What profilers of the runs on this machine have written so far to files of this name.
+fn written(file: &str) -> impl Iterator<Item = String> {
     let runs = std::fs::read_dir("/tmp/profilers").into_iter().flatten().flatten();
-    runs.map(|run| run.path().join("results/default/profiler_test/profiling/bpftrace").join(file))
-        .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"hist\"")))
+    runs.filter_map(move |run| {
+        std::fs::read_to_string(run.path().join("results/default/profiler_test/profiling").join(file)).ok()
+    })
+}
+
+#[test]
+fn what_happens_to_files_is_counted() {
+    if lab::skip_unless(&["inotifywait", "sh"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    let watched = scratch.path("watched");
+    std::fs::create_dir(&watched).unwrap();
+    let profiler = format!("inotify:{watched}");
+    let mut running = Running::start(autoprof(&["run", "-o", out.as_str(), "-p", &profiler, "--"]).args([
+        "sh",
+        "-c",
+        &gate.script(0),
+    ]));
+    running.wait_for("the-test-began", LONG);
+    // From when its directory is watched, which it may not be yet.
+    let seen = lab::wait_until(LONG, || {
+        std::fs::write(watched.join("file"), "x").unwrap();
+        std::fs::remove_file(watched.join("file")).unwrap();
+        written("inotify/inotify.txt").any(|text| text.contains(&format!(" DELETE {watched}/file")))
+    });
+    assert!(seen, "inotifywait prints");
+    gate.open();
+    let done = running.finish(LONG);
+    assert!(done.status.success(), "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "inotify"), "ok", "{done}");
+    let table = out.join("hosts/local/inotify/inotify.csv");
+    for kind in ["delete_per_s", "modify_per_s"] {
+        assert!(column(&table, kind).iter().any(|count| count != "0"), "{kind}");
+    }
 }
 
 #[test]
@@ -88,7 +122,8 @@ fn what_cannot_run_says_why_before_the_test() {
         let dry = run(&["run", "--dry-run", "-p", pid]);
         assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
     }
-    for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "strace", "tcpdump", "bpftrace"] {
+    for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "inotify", "strace", "tcpdump", "bpftrace"]
+    {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }
 }

@@ -1,7 +1,9 @@
-//! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi.
+//! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi,
+//! inotify.
 #![forbid(unsafe_code)]
 
 mod dmesg;
+mod inotify;
 mod numastat;
 mod nvidia;
 mod sysinfo;
@@ -10,12 +12,13 @@ mod turbostat;
 use autoprof_plugin::prelude::*;
 
 pub use dmesg::{DMESG, Dmesg};
+pub use inotify::{INOTIFY, Inotify};
 pub use numastat::{NUMASTAT, Numastat};
 pub use nvidia::{NVIDIA_SMI, NvidiaSmi};
 pub use sysinfo::{SYSINFO, Sysinfo};
 pub use turbostat::{TURBOSTAT, Turbostat};
 
-/// Adds the encoders of dmesg, sysinfo, numastat, turbostat and nvidia-smi.
+/// Adds the encoders of dmesg, sysinfo, numastat, turbostat, nvidia-smi and inotify.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
@@ -24,10 +27,11 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Sysinfo))?;
     registry.add_encoder(Arc::new(Numastat))?;
     registry.add_encoder(Arc::new(Turbostat))?;
-    registry.add_encoder(Arc::new(NvidiaSmi))
+    registry.add_encoder(Arc::new(NvidiaSmi))?;
+    registry.add_encoder(Arc::new(Inotify))
 }
 
-export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI]);
+export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY]);
 
 fn text(file: &str, required: bool) -> Output {
     Output { file: file.to_owned(), format: OutputFormat::Text, required }
