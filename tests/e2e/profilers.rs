@@ -111,6 +111,45 @@ fn what_happens_to_files_is_counted() {
 }
 
 #[test]
+fn events_of_the_kernel_are_counted_or_its_tracer_is_left_as_it_is() {
+    if lab::skip_unless(&["trace-cmd", "sh"]) {
+        return;
+    }
+    // In some containers and virtual machines not all of the tracer is root's.
+    let whole = std::fs::File::open("/sys/kernel/tracing/set_ftrace_pid").is_ok();
+    let is_on = || std::fs::read_to_string("/sys/kernel/tracing/tracing_on").ok();
+    let before = is_on();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = run(&["run", "-o", out.as_str(), "-p", "trace-cmd", "--", "true"]);
+    assert_eq!(is_on(), before, "{done}");
+    if !whole {
+        assert_eq!(done.code(), 125, "{done}");
+        assert!(done.stderr.contains("trace-cmd failed: "), "{done}");
+        return;
+    }
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "trace-cmd"), "ok", "{done}");
+    let events = column(&out.join("hosts/local/trace-cmd/events.csv"), "event");
+    assert!(events.iter().any(|event| event == "sched_switch"), "{events:?}");
+}
+
+#[test]
+fn files_are_copied_again_and_again() {
+    let scratch = Scratch::new();
+    let (out, own) = (scratch.path("run"), scratch.path("own"));
+    std::fs::write(&own, "depth: 7\nfree: 5 kB\nnot a number\n").unwrap();
+    let profiler = format!("cat:files=[/proc/meminfo,{own}]");
+    let done = run(&["run", "-o", out.as_str(), "-p", &profiler, "--", "true"]);
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "cat"), "ok", "{done}");
+    let directory = out.join("hosts/local/cat");
+    assert!(std::fs::read_to_string(directory.join("files.txt")).unwrap().contains("not a number\n"));
+    let names = column(&directory.join("values.csv"), "name");
+    assert!(names.iter().any(|name| name == "MemFree") && names.iter().any(|name| name == "depth"), "{names:?}");
+}
+
+#[test]
 fn what_cannot_run_says_why_before_the_test() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
@@ -122,8 +161,8 @@ fn what_cannot_run_says_why_before_the_test() {
         let dry = run(&["run", "--dry-run", "-p", pid]);
         assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
     }
-    for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "inotify", "strace", "tcpdump", "bpftrace"]
-    {
+    let names = "dmesg sysinfo numastat turbostat nvidia-smi inotify strace tcpdump bpftrace trace-cmd cat";
+    for name in names.split(' ') {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }
 }
