@@ -111,6 +111,28 @@ fn what_happens_to_files_is_counted() {
 }
 
 #[test]
+fn a_measurement_of_powertop_becomes_a_row() {
+    if lab::skip_unless(&["powertop", "sh"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    let mut args = autoprof(&["run", "-o", out.as_str(), "-p", "powertop:1", "--"]);
+    let mut running = Running::start(args.args(["sh", "-c", &gate.script(0)]));
+    running.wait_for("the-test-began", LONG);
+    let measured =
+        lab::wait_until(LONG, || written("powertop/powertop.txt").any(|text| text.contains("Device Power Report")));
+    assert!(measured, "powertop ends a measurement");
+    gate.open();
+    let done = running.finish(LONG);
+    assert!(done.status.success(), "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "powertop"), "ok", "{done}");
+    let used = column(&out.join("hosts/local/powertop/powertop.csv"), "cpu_percent");
+    assert!(used.iter().all(|percent| percent.parse::<f64>().is_ok()) && !used.is_empty(), "{used:?}");
+    assert!(!column(&out.join("hosts/local/powertop/consumers.csv"), "consumer").is_empty());
+}
+
+#[test]
 fn events_of_the_kernel_are_counted_or_its_tracer_is_left_as_it_is() {
     if lab::skip_unless(&["trace-cmd", "sh"]) {
         return;
@@ -161,7 +183,8 @@ fn what_cannot_run_says_why_before_the_test() {
         let dry = run(&["run", "--dry-run", "-p", pid]);
         assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
     }
-    let names = "dmesg sysinfo numastat turbostat nvidia-smi inotify strace tcpdump bpftrace trace-cmd blktrace cat";
+    let names =
+        "dmesg sysinfo numastat turbostat nvidia-smi powertop inotify strace tcpdump bpftrace trace-cmd blktrace cat";
     for name in names.split(' ') {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }

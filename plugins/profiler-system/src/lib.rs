@@ -1,11 +1,12 @@
 //! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi,
-//! inotify.
+//! inotify, powertop.
 #![forbid(unsafe_code)]
 
 mod dmesg;
 mod inotify;
 mod numastat;
 mod nvidia;
+mod powertop;
 mod sysinfo;
 mod turbostat;
 
@@ -15,10 +16,11 @@ pub use dmesg::{DMESG, Dmesg};
 pub use inotify::{INOTIFY, Inotify};
 pub use numastat::{NUMASTAT, Numastat};
 pub use nvidia::{NVIDIA_SMI, NvidiaSmi};
+pub use powertop::{POWERTOP, Powertop};
 pub use sysinfo::{SYSINFO, Sysinfo};
 pub use turbostat::{TURBOSTAT, Turbostat};
 
-/// Adds the encoders of dmesg, sysinfo, numastat, turbostat, nvidia-smi and inotify.
+/// Adds the encoders of dmesg, sysinfo, numastat, turbostat, nvidia-smi, inotify and powertop.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
@@ -28,10 +30,11 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Numastat))?;
     registry.add_encoder(Arc::new(Turbostat))?;
     registry.add_encoder(Arc::new(NvidiaSmi))?;
-    registry.add_encoder(Arc::new(Inotify))
+    registry.add_encoder(Arc::new(Inotify))?;
+    registry.add_encoder(Arc::new(Powertop))
 }
 
-export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY]);
+export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY, POWERTOP]);
 
 fn text(file: &str, required: bool) -> Output {
     Output { file: file.to_owned(), format: OutputFormat::Text, required }
