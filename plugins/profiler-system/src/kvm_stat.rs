@@ -20,6 +20,9 @@ const PARAMS: &[Param] = &[
 /// Most events; kernels have some 300, with the reasons of exits.
 const MOST_EVENTS: usize = 4096;
 
+/// It ends at once on a CPU that it does not know, such as those of some virtual machines; this tells before the test.
+const CHECK: &str = "kvm_stat -f help >/dev/null";
+
 /// Events that have rows on a host where no virtual machine runs too.
 const ALWAYS: [&str; 2] = ["kvm_entry", "kvm_exit"];
 
@@ -27,7 +30,7 @@ const ALWAYS: [&str; 2] = ["kvm_entry", "kvm_exit"];
 pub const KVM_STAT: ProfilerInfo =
     ProfilerInfo::new("kvm_stat", "what the kernel does for virtual machines: exits by reason, interrupts, faults")
         .params(PARAMS)
-        .tools("kvm_stat:--help")
+        .tools("kvm_stat:--help sh")
         .example("kvm_stat -l -c -s 1");
 
 /// Runs kvm_stat and makes a table of what it prints.
@@ -75,6 +78,7 @@ impl ArgEncoder for KvmStat {
         // Otherwise Python would hold back some pages of rows, and lose them with the host.
         start.env.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
         Ok(Invocation {
+            prepare: vec![words(&["sh", "-c", CHECK])],
             start: Some(start),
             outputs: vec![Output { format: OutputFormat::Csv, ..text(OUTPUT, true) }],
             restart_after_reboot: true,
