@@ -75,12 +75,112 @@ fn what_the_machine_and_its_kernel_say_becomes_tables() {
     assert!(column(&histogram, "count_per_s").iter().any(|count| count != "0"));
 }
 
+/// What profilers of the runs on this machine have written so far to files of this name.
+fn written(file: &str) -> impl Iterator<Item = String> {
+    let runs = std::fs::read_dir("/tmp/profilers").into_iter().flatten().flatten();
+    runs.filter_map(move |run| {
+        std::fs::read_to_string(run.path().join("results/default/profiler_test/profiling").join(file)).ok()
+    })
+}
+
+#[test]
+fn what_happens_to_files_is_counted() {
+    if lab::skip_unless(&["inotifywait", "sh"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    let watched = scratch.path("watched");
+    std::fs::create_dir(&watched).unwrap();
+    let profiler = format!("inotify:{watched}");
+    let mut running = Running::start(autoprof(&["run", "-o", out.as_str(), "-p", &profiler, "--"]).args([
+        "sh",
+        "-c",
+        &gate.script(0),
+    ]));
+    running.wait_for("the-test-began", LONG);
+    // From when its directory is watched, which it may not be yet.
+    let seen = lab::wait_until(LONG, || {
+        std::fs::write(watched.join("file"), "x").unwrap();
+        std::fs::remove_file(watched.join("file")).unwrap();
+        written("inotify/inotify.txt").any(|text| text.contains(&format!(" DELETE {watched}/file")))
+    });
+    assert!(seen, "inotifywait prints");
+    gate.open();
+    let done = running.finish(LONG);
+    assert!(done.status.success(), "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "inotify"), "ok", "{done}");
+    let table = out.join("hosts/local/inotify/inotify.csv");
+    for kind in ["delete_per_s", "modify_per_s"] {
+        assert!(column(&table, kind).iter().any(|count| count != "0"), "{kind}");
+    }
+}
+
+#[test]
+fn a_measurement_of_powertop_becomes_a_row() {
+    if lab::skip_unless(&["powertop", "sh"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (out, gate) = (scratch.path("run"), Gate::new(&scratch));
+    let mut args = autoprof(&["run", "-o", out.as_str(), "-p", "powertop:1", "--"]);
+    let mut running = Running::start(args.args(["sh", "-c", &gate.script(0)]));
+    running.wait_for("the-test-began", LONG);
+    let measured =
+        lab::wait_until(LONG, || written("powertop/powertop.txt").any(|text| text.contains("Device Power Report")));
+    assert!(measured, "powertop ends a measurement");
+    gate.open();
+    let done = running.finish(LONG);
+    assert!(done.status.success(), "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "powertop"), "ok", "{done}");
+    let used = column(&out.join("hosts/local/powertop/powertop.csv"), "cpu_percent");
+    assert!(used.iter().all(|percent| percent.parse::<f64>().is_ok()) && !used.is_empty(), "{used:?}");
+    assert!(!column(&out.join("hosts/local/powertop/consumers.csv"), "consumer").is_empty());
+}
+
+#[test]
+fn events_of_the_kernel_are_counted_or_its_tracer_is_left_as_it_is() {
+    if lab::skip_unless(&["trace-cmd", "sh"]) {
+        return;
+    }
+    // In some containers and virtual machines not all of the tracer is root's.
+    let whole = std::fs::File::open("/sys/kernel/tracing/set_ftrace_pid").is_ok();
+    let is_on = || std::fs::read_to_string("/sys/kernel/tracing/tracing_on").ok();
+    let before = is_on();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = run(&["run", "-o", out.as_str(), "-p", "trace-cmd", "--", "true"]);
+    assert_eq!(is_on(), before, "{done}");
+    if !whole {
+        assert_eq!(done.code(), 125, "{done}");
+        assert!(done.stderr.contains("trace-cmd failed: "), "{done}");
+        return;
+    }
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "trace-cmd"), "ok", "{done}");
+    let events = column(&out.join("hosts/local/trace-cmd/events.csv"), "event");
+    assert!(events.iter().any(|event| event == "sched_switch"), "{events:?}");
+}
+
+#[test]
+fn files_are_copied_again_and_again() {
+    let scratch = Scratch::new();
+    let (out, own) = (scratch.path("run"), scratch.path("own"));
+    std::fs::write(&own, "depth: 7\nfree: 5 kB\nnot a number\n").unwrap();
+    let profiler = format!("cat:files=[/proc/meminfo,{own}]");
+    let done = run(&["run", "-o", out.as_str(), "-p", &profiler, "--", "true"]);
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(state(&lab::manifest(&out), "local", "cat"), "ok", "{done}");
+    let directory = out.join("hosts/local/cat");
+    assert!(std::fs::read_to_string(directory.join("files.txt")).unwrap().contains("not a number\n"));
+    let names = column(&directory.join("values.csv"), "name");
+    assert!(names.iter().any(|name| name == "MemFree") && names.iter().any(|name| name == "depth"), "{names:?}");
+}
+
 /// Whether bpftrace, in a run on this machine, has printed a histogram of this name.
 fn has_printed(map: &str) -> bool {
-    let runs = std::fs::read_dir("/tmp/profilers").into_iter().flatten().flatten();
-    runs.map(|run| run.path().join("results/default/profiler_test/profiling/bpftrace/bpftrace.json"))
-        .filter_map(|file| std::fs::read_to_string(file).ok())
-        .any(|text| text.lines().any(|line| line.contains("\"hist\"") && line.contains(map)))
+    let of_it = |text: String| text.lines().any(|line| line.contains("\"hist\"") && line.contains(map));
+    written("bpftrace/bpftrace.json").any(of_it)
 }
 
 #[test]
@@ -146,7 +246,8 @@ fn what_cannot_run_says_why_before_the_test() {
         let dry = run(&["run", "--dry-run", "-p", pid]);
         assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
     }
-    for name in ["dmesg", "sysinfo", "numastat", "turbostat", "nvidia-smi", "strace", "tcpdump", "bpftrace"] {
+    let names = "dmesg sysinfo numastat turbostat nvidia-smi powertop kvm_stat inotify strace tcpdump bpftrace trace-cmd blktrace cat";
+    for name in names.split(' ') {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }
 }

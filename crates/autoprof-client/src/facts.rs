@@ -62,6 +62,9 @@ pub fn gather(dir: &Path, probes: &[ToolProbe]) -> HostFacts {
         system_wide,
         kernel_symbols: shows_kernel_symbols(),
         pressure: Path::new("/proc/pressure/cpu").exists(),
+        debugfs: is_mounted("debugfs", "/sys/kernel/debug"),
+        tracefs: is_mounted("tracefs", "/sys/kernel/tracing"),
+        kvm: Path::new("/dev/kvm").exists(),
         tools: tools(probes),
     }
 }
@@ -112,6 +115,15 @@ fn shows_kernel_symbols() -> bool {
     let mut beginning = String::new();
     let read = fs::File::open("/proc/kallsyms").and_then(|file| file.take(4096).read_to_string(&mut beginning));
     read.is_ok() && beginning.lines().any(|line| line.starts_with(|c: char| c.is_ascii_hexdigit() && c != '0'))
+}
+
+/// Whether a file system of a type is mounted somewhere, which `/proc/mounts` tells those too who may not look into it.
+fn is_mounted(kind: &str, at: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(1);
+        (fields.next(), fields.next()) == (Some(at), Some(kind))
+    })
 }
 
 fn memory_kib() -> u64 {

@@ -32,7 +32,7 @@ fn what_the_notes_say_is_what_the_plugins_say() {
     let mut names: Vec<String> = plugins.profilers().map(|(info, _)| info.name.to_string()).collect();
     names.sort();
     let expected =
-        ["bad", "command", "free", "iostat", "mpstat", "perf", "perf-stat", "pidstat", "proc", "sar", "vmstat"];
+        ["bad", "cat", "command", "free", "iostat", "mpstat", "perf", "perf-stat", "pidstat", "proc", "sar", "vmstat"];
     assert_eq!(names, expected);
     let wanted: Vec<String> = plugins.candidates().iter().flat_map(|c| c.note.provides.clone()).collect();
     let mut registry = Registry::default();

@@ -95,6 +95,9 @@ pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
         system_wide: true,
         kernel_symbols: true,
         pressure: true,
+        debugfs: true,
+        tracefs: true,
+        kvm: true,
         ..host_with(&tools, "99.0")
     }
 }

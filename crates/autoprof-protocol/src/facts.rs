@@ -49,6 +49,12 @@ pub struct HostFacts {
     pub kernel_symbols: bool,
     /// Whether pressure stall information is there.
     pub pressure: bool,
+    /// Whether debugfs is mounted at `/sys/kernel/debug`.
+    pub debugfs: bool,
+    /// Whether the kernel's tracer is there, at `/sys/kernel/tracing`.
+    pub tracefs: bool,
+    /// Whether the host can have virtual machines by KVM: `/dev/kvm` is there.
+    pub kvm: bool,
     /// The programs that were looked for and are there.
     pub tools: BTreeMap<String, Tool>,
 }

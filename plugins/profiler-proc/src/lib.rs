@@ -1,12 +1,15 @@
 //! The kernel's own counters in `/proc`, read by the client itself: needs no tool and no rights, and goes down to
-//! intervals of a hundredth of a second.
+//! intervals of a hundredth of a second; and any other files, copied the same way (cat).
 #![forbid(unsafe_code)]
 
+mod cat;
 mod convert;
 mod counters;
 mod samples;
 
 use autoprof_plugin::prelude::*;
+
+pub use cat::{CAT, Cat};
 
 /// The raw file.
 const OUTPUT: &str = "samples.txt";
@@ -24,15 +27,16 @@ pub const PROC: ProfilerInfo =
         .params(PARAMS)
         .example("cat /proc/stat /proc/meminfo /proc/diskstats /proc/net/dev /proc/loadavg /proc/vmstat");
 
-/// Adds the encoder of proc.
+/// Adds the encoders of proc and cat.
 ///
 /// # Errors
-/// When there is a profiler of this name already.
+/// When there is a profiler of one of these names already.
 pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
-    registry.add_encoder(Arc::new(Proc))
+    registry.add_encoder(Arc::new(Proc))?;
+    registry.add_encoder(Arc::new(Cat))
 }
 
-export_plugin!(register, profilers = [PROC]);
+export_plugin!(register, profilers = [PROC, CAT]);
 
 /// Has the client read `/proc` and makes tables of it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,9 +49,8 @@ impl ArgEncoder for Proc {
         &INFO
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most an hour")]
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        let every_ms = (args.number("interval").unwrap_or(1.0) * 1000.0).round().max(1.0) as u64;
+        let every_ms = every_ms(args);
         let files = files(facts).map(str::to_owned).collect();
         Ok(Invocation {
             samples: Some(Samples { every_ms, files, output: OUTPUT.to_owned() }),
@@ -60,6 +63,12 @@ impl ArgEncoder for Proc {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         convert::convert(raw)
     }
+}
+
+/// The interval in milliseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most an hour")]
+fn every_ms(args: &Args) -> u64 {
+    (args.number("interval").unwrap_or(1.0) * 1000.0).round().max(1.0) as u64
 }
 
 /// The files that are read on a host.

@@ -1,21 +1,28 @@
-//! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi.
+//! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi,
+//! inotify, powertop, kvm_stat.
 #![forbid(unsafe_code)]
 
 mod dmesg;
+mod inotify;
+mod kvm_stat;
 mod numastat;
 mod nvidia;
+mod powertop;
 mod sysinfo;
 mod turbostat;
 
 use autoprof_plugin::prelude::*;
 
 pub use dmesg::{DMESG, Dmesg};
+pub use inotify::{INOTIFY, Inotify};
+pub use kvm_stat::{KVM_STAT, KvmStat};
 pub use numastat::{NUMASTAT, Numastat};
 pub use nvidia::{NVIDIA_SMI, NvidiaSmi};
+pub use powertop::{POWERTOP, Powertop};
 pub use sysinfo::{SYSINFO, Sysinfo};
 pub use turbostat::{TURBOSTAT, Turbostat};
 
-/// Adds the encoders of dmesg, sysinfo, numastat, turbostat and nvidia-smi.
+/// Adds the encoders of dmesg, sysinfo, numastat, turbostat, nvidia-smi, inotify, powertop and kvm_stat.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
@@ -24,10 +31,13 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Sysinfo))?;
     registry.add_encoder(Arc::new(Numastat))?;
     registry.add_encoder(Arc::new(Turbostat))?;
-    registry.add_encoder(Arc::new(NvidiaSmi))
+    registry.add_encoder(Arc::new(NvidiaSmi))?;
+    registry.add_encoder(Arc::new(Inotify))?;
+    registry.add_encoder(Arc::new(Powertop))?;
+    registry.add_encoder(Arc::new(KvmStat))
 }
 
-export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI]);
+export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY, POWERTOP, KVM_STAT]);
 
 fn text(file: &str, required: bool) -> Output {
     Output { file: file.to_owned(), format: OutputFormat::Text, required }

@@ -1,27 +1,34 @@
-//! Tracers: strace (system calls), tcpdump (packets), bpftrace (bundled scripts, or one's own).
+//! Tracers: strace (system calls), tcpdump (packets), bpftrace (bundled scripts, or one's own),
+//! trace-cmd (the kernel's events), blktrace (requests to block devices).
 #![forbid(unsafe_code)]
 
+mod blktrace;
 mod bpftrace;
 mod strace;
 mod tcpdump;
+mod trace_cmd;
 
 use autoprof_plugin::{core::protocol::Tool, prelude::*};
 
+pub use blktrace::{BLKTRACE, Blktrace};
 pub use bpftrace::{BPFTRACE, Bpftrace};
 pub use strace::{STRACE, Strace};
 pub use tcpdump::{TCPDUMP, Tcpdump};
+pub use trace_cmd::{TRACE_CMD, TraceCmd};
 
-/// Adds the encoders of strace, tcpdump and bpftrace.
+/// Adds the encoders of strace, tcpdump, bpftrace, trace-cmd and blktrace.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
 pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Strace))?;
     registry.add_encoder(Arc::new(Tcpdump))?;
-    registry.add_encoder(Arc::new(Bpftrace))
+    registry.add_encoder(Arc::new(Bpftrace))?;
+    registry.add_encoder(Arc::new(TraceCmd))?;
+    registry.add_encoder(Arc::new(Blktrace))
 }
 
-export_plugin!(register, profilers = [STRACE, TCPDUMP, BPFTRACE]);
+export_plugin!(register, profilers = [STRACE, TCPDUMP, BPFTRACE, TRACE_CMD, BLKTRACE]);
 
 /// The tool on the host, or which package has it.
 fn installed<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a Tool, ArgError> {

@@ -96,6 +96,9 @@ fn show_commands(registry: &Registry, info: &ProfilerInfo) {
         hardware_counters: true,
         system_wide: true,
         pressure: true,
+        debugfs: true,
+        tracefs: true,
+        kvm: true,
         tools: tools.collect(),
         ..HostFacts::default()
     };
