@@ -6,6 +6,7 @@ mod client;
 mod command_line;
 mod examples;
 mod faults;
+mod groups;
 mod hostile;
 mod hosts;
 mod interruption;

@@ -125,6 +125,17 @@ pub struct Targets {
     /// A job file (job.yaml)
     #[arg(value_name = "JOB")]
     pub job: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
+    /// [default: light]
+    #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
+    pub profilers: Vec<ProfilerSpec>,
+}
+
+/// Which hosts, and how they are reached.
+#[derive(Debug, Default, Args)]
+pub struct Reach {
     /// Hosts: [user@]host[:port], comma-separated, ranges such as web[01-16], IPv6 in brackets, `local` for this
     /// machine (repeatable) [default: local]
     #[arg(short = 'w', long, value_name = "HOSTS")]
@@ -132,16 +143,13 @@ pub struct Targets {
     /// Hosts to leave out, of the same form (repeatable)
     #[arg(short = 'x', long, value_name = "HOSTS")]
     pub exclude: Vec<String>,
-    /// A file of hosts, one a line, # for comments; or an inventory of Ansible's, INI or YAML (repeatable)
+    /// A file of hosts, one a line, with a label after a comma or without, # for comments; or an inventory of Ansible's,
+    /// INI or YAML (repeatable)
     #[arg(short = 'H', long, value_name = "FILE")]
     pub hosts_file: Vec<Utf8PathBuf>,
-    /// Of inventories, only the hosts of this group (repeatable)
-    #[arg(short = 'g', long, value_name = "GROUP", requires = "hosts_file")]
+    /// Of files of hosts, or else of the job's hosts, only those of this group (repeatable)
+    #[arg(short = 'g', long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
-    /// [default: light]
-    #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
-    pub profilers: Vec<ProfilerSpec>,
     /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
     #[arg(long, value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<Utf8PathBuf>,

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use autoprof_core::{
     conduct::{ConductError, End, Outcome},
+    groups::Disagreement,
     host::BadHost,
     job::BadJob,
     profilers::AddError,
@@ -42,6 +43,9 @@ pub enum Failure {
     /// A profiler that cannot be had.
     #[error(transparent)]
     Profiler(#[from] AddError),
+    /// Groups that ask for different things.
+    #[error(transparent)]
+    Groups(#[from] Disagreement),
     /// A test that cannot be run: a shell's status for that.
     #[error("{status}")]
     TestNotRun {
@@ -91,7 +95,7 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
-            Self::PluginsLock(_) => USAGE,
+            Self::Groups(_) | Self::PluginsLock(_) => USAGE,
             Self::Report(ReportError::NotOver(_)) | Self::Export(ExportError::Nothing { .. }) => USAGE,
             Self::Report(_) | Self::Export(_) => PROFILING_FAILED,
             Self::TestNotRun { code, .. } => *code,
@@ -116,6 +120,7 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Profiler(e) => e.hint().map(str::to_owned),
+            Self::Groups(e) => Some(format!("give the host `profilers` of its own, or take {} out of one", e.profiler)),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
             Self::Run(RunError::Left { .. } | RunError::NotOver { .. }) => {

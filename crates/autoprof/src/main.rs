@@ -5,6 +5,7 @@ mod command;
 mod complete;
 mod exit;
 mod files;
+mod hosts;
 mod interrupt;
 mod memory;
 mod screen;
