@@ -9,6 +9,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod hosts;
+mod init;
 mod interruption;
 mod nats;
 mod plugins;

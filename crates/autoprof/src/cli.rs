@@ -100,6 +100,8 @@ pub enum Subcommands {
     Clean(Box<Clean>),
     /// Say what would work on which host, and why not
     Check(Check),
+    /// Ask hosts what they have, and write a job file for them
+    Init(Box<Init>),
     /// List profilers, or show one's parameters and commands
     Profilers(Profilers),
     /// Look at plugins
@@ -435,6 +437,18 @@ pub struct Check {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Where to write it
+    #[arg(short, long, value_name = "FILE", default_value = "job.yaml")]
+    pub output: Utf8PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
