@@ -24,10 +24,10 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
         }
     }
     if !reach.group.is_empty() && !reach.hosts.is_empty() && reach.hosts_file.is_empty() {
-        return Err(Failure::Usage {
-            message: "-g chooses among hosts of a file or of a job, and -w names other ones".into(),
-            hint: Some("leave one of the two out, or name the file with -H".into()),
-        });
+        return Err(Failure::with_hint(
+            "-g chooses among hosts of a file or of a job, and -w names other ones",
+            "leave one of the two out, or name the file with -H",
+        ));
     }
     let (of_files, mut members) = files(reach)?;
     for (group, names) in job.members()? {
@@ -51,17 +51,22 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
     }
     hosts.retain(|h| !excluded.contains(&h.host.name));
     if hosts.is_empty() {
-        return Err(Failure::usage("no host is left"));
+        let hint = match reach.exclude.is_empty() && reach.group.is_empty() {
+            true => "the file of hosts names none",
+            false => "-x and -g take away all that were named",
+        };
+        return Err(Failure::with_hint("no host is left", hint));
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = hosts.iter().find(|host| !seen.insert(host.host.name.as_str())) {
-        return Err(Failure::usage(format!("host {} is given twice", twice.host.name)));
+        let hint = "name it once; two ways to reach one host are two maps in a job file, each with its `name`";
+        return Err(Failure::with_hint(format!("host {} is given twice", twice.host.name), hint));
     }
     if let Some(group) = job.groups.keys().find(|group| !members.contains_key(*group)) {
-        return Err(Failure::Usage {
-            message: format!("no host is said to be in the job's group {group:?}"),
-            hint: Some("give the group `hosts`, or name a file with -H in which hosts are in it".into()),
-        });
+        return Err(Failure::with_hint(
+            format!("no host is said to be in the job's group {group:?}"),
+            "give the group `hosts`, or name a file with -H in which hosts are in it",
+        ));
     }
     for known in &mut hosts {
         let of = members.iter().filter(|(_, names)| names.contains(&known.host.name)).map(|(group, _)| group);
@@ -76,8 +81,10 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
 fn files(reach: &Reach) -> Result<(Vec<Host>, Members), Failure> {
     let (mut hosts, mut members): (Vec<Host>, Members) = Default::default();
     for path in &reach.hosts_file {
-        let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.clone(), source })?;
-        let read = Inventory::read(&text).map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+        let hint = "a file of hosts has one a line, HOST or HOST,LABEL, or is an inventory of Ansible's";
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| Failure::with_hint(format!("cannot read {path}: {e}"), hint))?;
+        let read = Inventory::read(&text).map_err(|e| Failure::with_hint(format!("{path}: {e}"), hint))?;
         hosts.extend(read.hosts);
         for (group, names) in read.groups {
             members.entry(group).or_default().extend(names);
@@ -101,15 +108,11 @@ fn in_groups(hosts: Vec<JobHost>, groups: &[String], members: &Members) -> Resul
 
 fn no_group(group: &str, members: &Members) -> Failure {
     let known = members.keys().cloned().collect::<Vec<_>>().join(", ");
-    Failure::Usage {
-        message: format!("no group {group:?} in the hosts files or the job"),
-        hint: Some(match known.is_empty() {
-            true => {
-                "groups are those of an inventory, labels of a file of hosts (-H), and `groups` of a job file".into()
-            }
-            false => format!("there are {known}"),
-        }),
-    }
+    let hint = match known.is_empty() {
+        true => "groups are those of an inventory, labels of a file of hosts (-H), and `groups` of a job file".into(),
+        false => format!("there are {known}"),
+    };
+    Failure::with_hint(format!("no group {group:?} in the hosts files or the job"), hint)
 }
 
 /// Hands the settings of SSH to the transport, where the host does not have its own.

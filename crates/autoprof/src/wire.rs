@@ -134,11 +134,12 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
     let hosts = hosts::hosts(reach, job)?;
     if let Some(tmpdir) = reach.tmpdir.as_ref().or(job.tmpdir.as_ref()) {
         if !tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty() {
-            return Err(Failure::usage(format!("tmpdir {tmpdir:?} is not an absolute path below /")));
+            let message = format!("tmpdir {tmpdir:?} is not an absolute path below /");
+            return Err(Failure::with_hint(message, "such as /var/tmp/profilers"));
         }
         if let Some(odd) = tmpdir.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-+@,:".contains(*c)) {
             let message = format!("tmpdir {tmpdir:?} has {odd:?} in it, which some hosts' shells could take amiss");
-            return Err(Failure::usage(message));
+            return Err(Failure::with_hint(message, "letters, digits and /._-+@,: are taken"));
         }
     }
     Ok(hosts)

@@ -52,10 +52,10 @@ pub fn init(global: &Global, init: &Init) -> Result<u8, Failure> {
     let survey = check::survey(global, settings, asked)?;
     let lost = say_lost(&survey);
     if lost == survey.hosts.len() {
-        return Err(Failure::Usage {
-            message: "no host could be looked at, so that nothing is written".into(),
-            hint: Some("`autoprof check` with the same hosts says the same; see what `ssh HOST` says".into()),
-        });
+        return Err(Failure::with_hint(
+            "no host could be looked at, so that nothing is written",
+            "a host that `ssh HOST` reaches without questions needs nothing more",
+        ));
     }
     let text = job_file(&survey, &choice);
     // Whatever hosts say of themselves: what is written is a job.
@@ -113,8 +113,5 @@ fn write(init: &Init, text: &str) -> Result<(), Failure> {
 }
 
 fn there_already(file: &Utf8Path) -> Failure {
-    Failure::Usage {
-        message: format!("{file} is there already"),
-        hint: Some("--force replaces it; -o names another file".into()),
-    }
+    Failure::with_hint(format!("{file} is there already"), "--force replaces it; -o names another file")
 }
