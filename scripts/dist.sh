@@ -21,8 +21,8 @@ tar --create --directory "$tree" --transform "s,^\.,$name," --sort=name --mtime=
 if command -v dpkg-shlibdeps >/dev/null; then
     command -v cargo-deb >/dev/null || cargo install --locked --quiet cargo-deb
     # What it warns of is that it builds nothing, and that the clients, which are static, depend on nothing.
-    cargo deb --quiet --locked -p autoprof --no-build --no-strip --no-dbgsym ${DEB_MAINTAINER:+--maintainer "$DEB_MAINTAINER"} \
-        --output target/dist/ >/dev/null
+    cargo deb --quiet --locked -p autoprof --no-build --no-strip --no-dbgsym --output target/dist/ \
+        ${DEB_MAINTAINER:+--maintainer "$DEB_MAINTAINER"} >/dev/null
 else
     echo "dist: no Debian package: no dpkg-shlibdeps here" >&2
 fi

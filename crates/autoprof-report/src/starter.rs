@@ -45,15 +45,16 @@ pub fn job_file(survey: &Manifest, choice: &Choice) -> String {
     let (reached, lost): (Vec<_>, Vec<_>) = survey.hosts.values().partition(|host| is_reached(host));
     let verdicts: Vec<Verdict> = choice.tried.iter().map(|info| verdict(info, &reached)).collect();
     let mut out = String::from(
-        "# A job of autoprof's. Try it: `autoprof check FILE`, `autoprof run FILE --dry-run`, `autoprof run FILE -d 5`.\n\
+        "# A job of autoprof's. Try `autoprof check FILE`, `autoprof run FILE --dry-run`, then `autoprof run FILE`.\n\
          # `autoprof job schema` prints what else can stand here, as a JSON Schema for editors.\n\n",
     );
     out.push_str(&hosts(&reached, &lost));
     out.push_str(&profilers(&verdicts, &choice.need_arguments));
     out.push_str(&groups(&reached, &verdicts));
     out.push_str(
-        "\n# What to run while the profilers collect: PUT YOUR TEST HERE. A list is a program and its arguments, text is for\n\
-         # `sh -c`.\ntest:\n  command: [sleep, \"10\"]\n  # directory: bench\n  # env: {RATE: \"500\"}\n  # timeout: 10m\n",
+        "\n# What to run while the profilers collect: PUT YOUR TEST HERE. A list is a program and its arguments,\n\
+         # text is for `sh -c`.\ntest:\n  command: [sleep, \"10\"]\n  \
+         # directory: bench\n  # env: {RATE: \"500\"}\n  # timeout: 10m\n",
     );
     out.push_str(&limits(&reached));
     if !choice.settings.is_empty() {
@@ -145,8 +146,8 @@ fn profilers(verdicts: &[Verdict], need_arguments: &[&ProfilerInfo]) -> String {
     let usual = |verdict: &Verdict| preset(USUAL).is_some_and(|names| names.contains(&verdict.info.name.as_ref()));
     let everywhere = |verdict: &&Verdict| !verdict.on.is_empty() && verdict.not_on.is_empty();
     let mut out = String::from(
-        "\n# `autoprof profilers NAME` shows what each takes: perf:frequency=49, or `- perf: {frequency: 49}`. The presets light,\n\
-         # default and heavy can stand here too; what a preset brings is skipped on hosts that lack it.\nprofilers:\n",
+        "\n# `autoprof profilers NAME` shows what each takes: perf:frequency=49, or `- perf: {frequency: 49}`. Presets\n\
+         # (light, default, heavy) can stand here too; what one brings is skipped on hosts that lack it.\nprofilers:\n",
     );
     let line = |verdict: &Verdict| format!("- {}  # {}\n", verdict.info.name, remark(&verdict.info.summary));
     let taken: Vec<_> = verdicts.iter().filter(everywhere).filter(|v| usual(v)).collect();
