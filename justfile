@@ -50,6 +50,10 @@ relay ARCH=arch:
 install PREFIX: build
     scripts/install.sh release "{{PREFIX}}"
 
+# Pack a release into target/dist: a tarball and a Debian package, each with its SHA-256
+dist: build
+    scripts/dist.sh
+
 # The same tree from an unoptimised build, for demo and tests
 stage: (client arch) (relay arch)
     cargo build --quiet --workspace --exclude autoprof-client --exclude autoprof-relay --exclude autoprof-tests

@@ -22,7 +22,7 @@ fn wrong_profilers_and_parameters_are_refused_before_anything_is_touched() {
     assert!(said("vmstat:0").starts_with("autoprof: vmstat: interval is 0, which is not an integer in 1.."));
     assert!(said("vmstat:1,interval=2").contains("interval is given twice, by position and by name"));
     let twice = refused(&["run", "-p", "vmstat", "-p", "vmstat", "-d", "1"]);
-    assert_eq!(twice, "autoprof: vmstat: given twice\n");
+    assert_eq!(twice, "autoprof: vmstat: given twice\n  hint: a profiler runs once on a host: name it once\n");
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn wrong_hosts_are_refused() {
         refused(&["run", "-w", "a b", "-d", "1"])
             .starts_with("autoprof: cannot read host \"a b\": a host's name cannot have ' '")
     );
-    assert!(refused(&["run", "-w", "a,a", "-d", "1"]).contains("host a is given twice"));
-    assert!(refused(&["run", "-w", "a", "-x", "a", "-d", "1"]).contains("no host is left"));
+    assert!(refused(&["run", "-w", "a,a", "-d", "1"]).contains("host a is given twice\n  hint: name it once"));
+    assert!(refused(&["run", "-w", "a", "-x", "a", "-d", "1"]).contains("no host is left\n  hint: -x and -g"));
     assert!(refused(&["run", "-w", "n[3-1]", "-d", "1"]).contains("runs backwards"));
 }
 
@@ -43,7 +43,8 @@ fn a_wrong_job_file_is_refused_with_line_and_column() {
     let said = refused(&["run", job.as_str()]);
     assert!(said.contains("unknown field `tset`") && said.contains("line 4 column 1"), "{said}");
     assert!(said.contains("hint: `autoprof job schema`"), "{said}");
-    assert!(refused(&["run", scratch.path("absent.yaml").as_str()]).contains("cannot read"));
+    let said = refused(&["run", scratch.path("absent.yaml").as_str()]);
+    assert!(said.contains("cannot read") && said.contains("hint: a test comes after --"), "{said}");
 }
 
 #[test]
@@ -60,7 +61,8 @@ fn a_test_that_cannot_be_run_has_a_shells_status_and_touches_no_host() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
     let run_it = |program: &str| run(&["run", "-o", out.as_str(), "--", program]);
-    assert_eq!(run_it("autoprof-no-such-program").code(), 127);
+    let absent = run_it("autoprof-no-such-program");
+    assert!(absent.code() == 127 && absent.stderr.contains("hint: after -- come a program"), "{absent}");
     assert_eq!(run_it("/etc/passwd").code(), 126);
     assert!(!out.exists());
 }

@@ -31,6 +31,10 @@ fn assert_sound(job: &JobFile) {
         hosts.iter().take(1).filter_map(|h| h.own_profilers.as_ref()).flatten().for_each(assert_same);
     }
     assert!(count <= MAX_EXPANSION, "{count} hosts");
+    let all = job.all_hosts().expect("checked when it was read");
+    assert!(all.len() <= 2 * MAX_EXPANSION, "{} hosts", all.len());
+    job.members().expect("checked when it was read");
+    job.groups.values().flat_map(|group| group.profilers.iter().chain(&group.also)).for_each(|p| assert_same(&p.0));
     job.profilers.iter().for_each(|p| assert_same(&p.0));
     assert!(job.test.as_ref().is_none_or(|test| !test.command.argv.is_empty()));
     let noted = serde_json::to_string(&job.timeouts).unwrap();

@@ -1,5 +1,9 @@
 //! Hosts: how people name them, and what is known about how to reach them.
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
@@ -38,6 +42,9 @@ pub struct Host {
     /// Settings of the transport, by its own names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// Groups that it is in.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
 }
 
 impl Host {
@@ -59,6 +66,7 @@ impl Host {
             jump: None,
             transport: "ssh".into(),
             options: BTreeMap::new(),
+            groups: BTreeSet::new(),
         }
     }
 
@@ -269,25 +277,6 @@ fn is_range(inner: &str) -> bool {
     inner.split(',').all(|part| part.split_once('-').map_or_else(|| number(part), |(a, b)| number(a) && number(b)))
 }
 
-/// Reads a hosts file: a host (or a range) a line, `#` begins a comment.
-///
-/// # Errors
-/// The first line that cannot be read, with its number.
-pub fn read_hosts_file(text: &str) -> Result<Vec<Host>, BadHost> {
-    let mut hosts = Vec::new();
-    for (nth, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        let parsed = expand(line).and_then(|names| {
-            if names.len() > MAX_EXPANSION - hosts.len() {
-                return Err(BadHost { text: line.to_owned(), reason: too_many() });
-            }
-            names.iter().map(|n| n.parse()).collect::<Result<Vec<Host>, _>>()
-        });
-        hosts.extend(parsed.map_err(|e| BadHost { reason: format!("line {}: {}", nth + 1, e.reason), ..e })?);
-    }
-    Ok(hosts)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -317,8 +306,6 @@ mod tests {
 
     #[test]
     fn ranges_give_no_more_names_than_there_can_be_and_none_that_could_be_no_host() {
-        let too_many = read_hosts_file("a[1-60000]\nb[1-60000]\n").unwrap_err();
-        assert_eq!(too_many.reason, "line 2: more than 100000 hosts");
         assert_eq!(expand("a[1-100000]").unwrap().len(), MAX_EXPANSION);
         for list in ["a[1-100000],b", "a[0-999][0-100]", "[0-999999999999999999]"] {
             assert_eq!(expand(list).unwrap_err().reason, "more than 100000 hosts", "{list}");
@@ -362,13 +349,6 @@ mod tests {
         ] {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_hosts_file_has_comments_and_names_the_bad_line() {
-        let hosts = read_hosts_file("# fleet\nweb[1-2] # two\n\nroot@db:22\n").unwrap();
-        assert_eq!(hosts.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(), ["web1", "web2", "db:22"]);
-        assert_eq!(read_hosts_file("a\nb c\n").unwrap_err().reason, "line 2: a host's name cannot have ' '");
     }
 
     proptest! {

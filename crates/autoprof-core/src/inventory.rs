@@ -1,13 +1,18 @@
-//! Files of hosts: a host a line, or an inventory of Ansible's, as INI or YAML.
+//! Files of hosts: a host a line, with or without a label, or an inventory of Ansible's, as INI or YAML.
 //!
 //! Of an inventory are read: hosts with their ranges, groups, groups of groups, and those variables that say how a host
 //! is reached. Source: Ansible's documentation, "How to build your inventory". Templates and encrypted values are not
 //! evaluated.
+mod lines;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_yaml::Value;
 
-use crate::host::{BadHost, Host, LOCAL, MAX_EXPANSION, check_name, read_hosts_file};
+use crate::{
+    groups::{Members, is_group_name},
+    host::{BadHost, Host, LOCAL, MAX_EXPANSION, check_name},
+};
 
 /// Most groups in groups: deeper there is a circle.
 const DEEPEST: usize = 32;
@@ -17,8 +22,8 @@ const DEEPEST: usize = 32;
 pub struct Inventory {
     /// The hosts, in the file's order.
     pub hosts: Vec<Host>,
-    /// Names of hosts by group; empty for a plain file.
-    pub groups: BTreeMap<String, BTreeSet<String>>,
+    /// Names of hosts by group; empty for a file without labels.
+    pub groups: Members,
 }
 
 /// Variables of a host or group, as far as they say how a host is reached.
@@ -55,7 +60,7 @@ impl Inventory {
         if std::iter::once(first).chain(lines).any(|line| section(line).is_some()) {
             return Tree::of_ini(text)?.resolve();
         }
-        Ok(Self { hosts: read_hosts_file(text)?, groups: BTreeMap::new() })
+        lines::read(text)
     }
 
     /// Only the hosts of a group; none: there is no group of this name.
@@ -74,9 +79,8 @@ fn bad(text: impl Into<String>, reason: impl Into<String>) -> BadHost {
 fn section(line: &str) -> Option<(&str, &str)> {
     let inner = line.strip_prefix('[')?.strip_suffix(']')?;
     let (name, kind) = inner.split_once(':').unwrap_or((inner, "hosts"));
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
     // `[1:3]` alone is a range without a host's name; `[2001:db8::1]` is an address.
-    (is_name && ["hosts", "vars", "children"].contains(&kind)).then_some((name, kind))
+    (is_group_name(name) && ["hosts", "vars", "children"].contains(&kind)).then_some((name, kind))
 }
 
 impl Tree {
@@ -350,13 +354,6 @@ all:
         assert_eq!(read.hosts[0].port, Some(2200));
         assert_eq!(read.hosts[3].address(), "192.0.2.9");
         assert_eq!(read.of_group("web").unwrap().len(), 3);
-    }
-
-    #[test]
-    fn a_plain_file_stays_what_it_is() {
-        let read = Inventory::read("# all\nroot@web[1-2]:2222\n[2001:db8::1]:22\n").unwrap();
-        assert_eq!(names(&read.hosts), ["web1:2222", "web2:2222", "[2001:db8::1]:22"]);
-        assert!(read.groups.is_empty());
     }
 
     #[test]

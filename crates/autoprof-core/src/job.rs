@@ -1,5 +1,9 @@
 //! The job file: hosts, profilers and a test, as a person writes them.
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use camino::Utf8PathBuf;
 use schemars::JsonSchema;
@@ -11,6 +15,7 @@ use serde::{
 use crate::{
     args::{Args, ProfilerSpec, is_name},
     duration::Span,
+    groups::{self, GroupSettings},
     host::{self, Host},
     size::Size,
 };
@@ -40,6 +45,9 @@ pub struct JobFile {
     /// Profilers to run on every host, or names of presets; without the key: the preset `light`.
     #[serde(deserialize_with = "not_empty")]
     pub profilers: Vec<ProfilerEntry>,
+    /// Groups of hosts, by name: hosts, and profilers for them.
+    #[serde(deserialize_with = "groups::groups")]
+    pub groups: BTreeMap<String, GroupSettings>,
     /// What to run in between; none: until interrupted.
     pub test: Option<TestSpec>,
     /// Directory that takes the run's own directory.
@@ -148,7 +156,7 @@ pub struct HostMap {
     /// Settings of the transport, by its own names.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// Profilers of its own, instead of the job's.
+    /// Profilers of its own, instead of the job's and those that its groups put in their place.
     pub profilers: Option<Vec<ProfilerEntry>>,
 }
 
@@ -157,7 +165,7 @@ pub struct HostMap {
 pub struct JobHost {
     /// The host.
     pub host: Host,
-    /// Profilers of its own, instead of the job's.
+    /// Profilers of its own, instead of the job's and those that its groups put in their place.
     pub own_profilers: Option<Vec<ProfilerSpec>>,
 }
 
@@ -328,12 +336,12 @@ impl JobFile {
 }
 
 /// A list with something in it: a generated `hosts: []` must not quietly become this machine.
-fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
     not_none(Vec::deserialize(d)?)
 }
 
 /// Hosts that are not more than there can be, ranges counted as what they stand for.
-fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>, D::Error> {
+pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>, D::Error> {
     struct HostsVisitor;
     impl<'de> Visitor<'de> for HostsVisitor {
         type Value = Vec<HostEntry>;
@@ -387,6 +395,7 @@ impl HostEntry {
                     jump: map.jump.clone(),
                     transport: map.transport.clone().unwrap_or_else(|| default.to_owned()),
                     options: map.options.clone(),
+                    groups: BTreeSet::new(),
                 };
                 let own_profilers = map.profilers.as_ref().map(|list| list.iter().map(|p| p.0.clone()).collect());
                 Ok(vec![JobHost { host, own_profilers }])
@@ -562,6 +571,7 @@ profilers:
   - vmstat: [5]
   - perf: {frequency: 49, events: [cpu-clock]}
   - command:argv=[echo, hi]
+groups: {front: {hosts: ['web[01-02]'], also: [sar]}}
 test: {command: [./load.sh, --rate, '500'], env: {A: b}, timeout: 10m}
 require: 80%
 limits: {max_duration: 2h}

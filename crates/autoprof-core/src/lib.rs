@@ -10,6 +10,7 @@ pub mod duration;
 pub mod encoder;
 pub mod error;
 pub mod event;
+pub mod groups;
 pub mod host;
 pub mod install;
 pub mod inventory;

@@ -40,6 +40,7 @@ impl AddError {
         match self {
             Self::Unknown(_) => Some("`autoprof profilers` lists what there is"),
             Self::Lifecycle(LifecycleError::Args(ArgError { hint, .. })) => hint.as_deref(),
+            Self::Lifecycle(LifecycleError::Duplicate(_)) => Some("a profiler runs once on a host: name it once"),
             Self::Lifecycle(_) => None,
         }
     }

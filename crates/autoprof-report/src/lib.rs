@@ -1,6 +1,7 @@
 //! Turns what is known of a run into something that a person reads.
 //!
-//! [`summary`] is the table hosts × profilers with the reasons below it; [`plan`] is what would run on each host;
+//! [`summary`] is the table hosts × profilers with the reasons below it; [`plan`] is what would run on each host; [`starter`] is a job file for hosts
+//! that were looked at;
 //! [`page`] is the report, of [`charts`] and [`findings`] that are made of [`metrics`] and [`frame`]s.
 
 pub mod charts;
@@ -16,6 +17,7 @@ pub mod plan;
 mod reduce;
 pub mod show;
 pub mod size;
+pub mod starter;
 pub mod sudoers;
 pub mod summary;
 mod timeline;

@@ -2,6 +2,7 @@
 use std::fmt::Write;
 
 use autoprof_core::{
+    Host,
     manifest::{Manifest, ProfilerState},
     protocol::{Invocation, StopSignal},
     text::one_line,
@@ -16,7 +17,7 @@ pub fn commands(manifest: &Manifest) -> String {
         let facts = host.facts.as_ref();
         let about = facts.map(|f| format!(" ({}, kernel {}, {} CPUs)", one_line(&f.arch), one_line(&f.kernel), f.cpus));
         let about = about.unwrap_or_default();
-        let _ = writeln!(out, "{name}{about}");
+        let _ = writeln!(out, "{name}{about}{}", in_groups(&host.host));
         for error in &host.errors {
             let _ = writeln!(out, "  {}: {}", error.step, error.message);
             if let Some(hint) = &error.hint {
@@ -38,6 +39,12 @@ pub fn commands(manifest: &Manifest) -> String {
         }
     }
     out
+}
+
+/// Which groups a host is in, when it is in any.
+fn in_groups(host: &Host) -> String {
+    let groups: Vec<String> = host.groups.iter().map(|group| one_line(group)).collect();
+    if groups.is_empty() { String::new() } else { format!(" in {}", groups.join(", ")) }
 }
 
 /// The commands of one profiler, a line each.

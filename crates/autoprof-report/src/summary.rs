@@ -1,7 +1,10 @@
 //! The summary of a run: hosts × profilers with their states, and why anything is not as it should be.
 use std::collections::BTreeMap;
 
-use autoprof_core::manifest::{HostRecord, Manifest, ProfilerRecord, ProfilerState};
+use autoprof_core::{
+    manifest::{HostRecord, Manifest, ProfilerRecord, ProfilerState},
+    text::one_line,
+};
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 
 use crate::size::bytes;
@@ -46,13 +49,18 @@ fn table(manifest: &Manifest, paint: Paint) -> Table {
         table.force_no_tty();
     }
     let head = |text: &str| Cell::new(text).add_attribute(Attribute::Bold);
-    let header = ["host"].into_iter().chain(columns.iter().copied()).chain(["data"]);
+    let grouped = manifest.hosts.values().any(|host| !host.host.groups.is_empty());
+    let groups = |host: &HostRecord| {
+        let names: Vec<String> = host.host.groups.iter().map(|group| one_line(group)).collect();
+        Cell::new(if names.is_empty() { "-".to_owned() } else { names.join(",") })
+    };
+    let header = ["host"].into_iter().chain(grouped.then_some("groups")).chain(columns.iter().copied()).chain(["data"]);
     table.set_header(header.map(head));
     for (name, host) in &manifest.hosts {
         let cells = columns.iter().map(|column| host.profilers.get(*column).map_or_else(|| Cell::new("-"), state_cell));
         let first = Cell::new(name);
         let last = Cell::new(data(host));
-        table.add_row([first].into_iter().chain(cells).chain([last]));
+        table.add_row([first].into_iter().chain(grouped.then(|| groups(host))).chain(cells).chain([last]));
     }
     table
 }
@@ -97,8 +105,7 @@ pub(crate) fn notes(manifest: &Manifest) -> Vec<(String, Vec<&str>)> {
             // What the host as a whole suffered has been said.
             let said = |reason: &String| host.errors.iter().any(|e| reason.contains(&e.message));
             if let Some(reason) = record.reason.as_ref().filter(|r| !said(r)) {
-                let words =
-                    record.last_words.as_ref().map(|w| format!("\n  it said: {}", autoprof_core::text::one_line(w)));
+                let words = record.last_words.as_ref().map(|w| format!("\n  it said: {}", one_line(w)));
                 let words = words.unwrap_or_default();
                 note(name.as_str(), format!("{profiler} {}: {reason}{words}", record.state.word()));
             }

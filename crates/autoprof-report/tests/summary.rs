@@ -103,6 +103,21 @@ fn a_summary_has_every_state_and_every_reason_once() {
 }
 
 #[test]
+fn a_summary_and_a_dry_run_name_groups_where_there_are_any() {
+    let mut manifest = created(&["web01", "web02"]);
+    let groups = ["db", "eu"].map(str::to_owned).into();
+    manifest.hosts.get_mut("web02").unwrap().host.groups = groups;
+    apply(&mut manifest, "web01", [planned("vmstat", vmstat())]);
+    apply(&mut manifest, "web02", [planned("vmstat", vmstat())]);
+    assert_eq!(
+        summary(&manifest, Paint::Plain).lines().map(str::trim_end).collect::<Vec<_>>(),
+        [" host   groups  vmstat   data", " web01  -       pending  -", " web02  db,eu   pending  -",]
+    );
+    let commands = commands(&manifest);
+    assert!(commands.contains("web01\n") && commands.contains("web02 in db, eu\n"), "{commands}");
+}
+
+#[test]
 fn a_dry_run_shows_exact_commands() {
     let mut manifest = created(&["web01"]);
     let facts = HostFacts { arch: "x86_64".into(), kernel: "6.1.0".into(), cpus: 4, ..HostFacts::default() };

@@ -77,6 +77,9 @@ pub enum Subcommands {
     /// Show runs, hosts, profilers, states
     Status(Status),
     /// Stop the profilers of a started run; results stay on the hosts until `report`
+    #[command(after_help = "Examples:
+  autoprof stop latest
+  autoprof stop 20261122T231817Z-soak --json")]
     Stop(OneRun),
     /// Stop a started run if need be, bring its results back, clean the hosts, and write the report
     Report(Report),
@@ -100,6 +103,8 @@ pub enum Subcommands {
     Clean(Box<Clean>),
     /// Say what would work on which host, and why not
     Check(Check),
+    /// Ask hosts what they have, and write a job file for them
+    Init(Box<Init>),
     /// List profilers, or show one's parameters and commands
     Profilers(Profilers),
     /// Look at plugins
@@ -125,6 +130,17 @@ pub struct Targets {
     /// A job file (job.yaml)
     #[arg(value_name = "JOB")]
     pub job: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
+    /// [default: light]
+    #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
+    pub profilers: Vec<ProfilerSpec>,
+}
+
+/// Which hosts, and how they are reached.
+#[derive(Debug, Default, Args)]
+pub struct Reach {
     /// Hosts: [user@]host[:port], comma-separated, ranges such as web[01-16], IPv6 in brackets, `local` for this
     /// machine (repeatable) [default: local]
     #[arg(short = 'w', long, value_name = "HOSTS")]
@@ -132,16 +148,13 @@ pub struct Targets {
     /// Hosts to leave out, of the same form (repeatable)
     #[arg(short = 'x', long, value_name = "HOSTS")]
     pub exclude: Vec<String>,
-    /// A file of hosts, one a line, # for comments; or an inventory of Ansible's, INI or YAML (repeatable)
+    /// A file of hosts, one a line, with a label after a comma or without, # for comments; or an inventory of Ansible's,
+    /// INI or YAML (repeatable)
     #[arg(short = 'H', long, value_name = "FILE")]
     pub hosts_file: Vec<Utf8PathBuf>,
-    /// Of inventories, only the hosts of this group (repeatable)
-    #[arg(short = 'g', long, value_name = "GROUP", requires = "hosts_file")]
+    /// Of files of hosts, or else of the job's hosts, only those of this group (repeatable)
+    #[arg(short = 'g', long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
-    /// [default: light]
-    #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
-    pub profilers: Vec<ProfilerSpec>,
     /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
     #[arg(long, value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<Utf8PathBuf>,
@@ -207,6 +220,11 @@ pub struct RunOptions {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof run -- sleep 5
+  autoprof run -w web[01-02],db1 -p default -p perf:frequency=49 -- ./load.sh
+  autoprof run -H inventory.ini -g db -p vmstat:5 -d 1m
+  autoprof run job.yaml --dry-run")]
 pub struct Run {
     #[command(flatten)]
     pub options: RunOptions,
@@ -228,12 +246,19 @@ pub struct Run {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof start -w web[01-02] --name soak
+  autoprof start job.yaml --max-duration 8h --checkpoint 1m
+  autoprof report latest")]
 pub struct Start {
     #[command(flatten)]
     pub options: RunOptions,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof status
+  autoprof status latest --json")]
 pub struct Status {
     /// A run: its directory, its id or a unique beginning of it; none: all runs
     pub run: Option<String>,
@@ -259,6 +284,9 @@ pub struct Which {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof attach latest
+  autoprof attach latest -d 10m")]
 pub struct Attach {
     #[command(flatten)]
     pub which: Which,
@@ -271,6 +299,8 @@ pub struct Attach {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof mark latest \"phase 2\"")]
 pub struct Mark {
     #[command(flatten)]
     pub which: Which,
@@ -279,6 +309,9 @@ pub struct Mark {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof ls
+  autoprof ls --results nightly-runs --json")]
 pub struct List {
     /// Directory of runs
     #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
@@ -289,6 +322,9 @@ pub struct List {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof rm 20261122T231817Z-soak
+  autoprof rm autoprof-runs/20261122T2*")]
 pub struct Remove {
     /// Runs: directories, or whole ids
     #[arg(required = true)]
@@ -303,6 +339,9 @@ pub struct Remove {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof clean -w web[01-02] --dry-run
+  autoprof clean -H inventory.ini --with-results")]
 pub struct Clean {
     #[command(flatten)]
     pub targets: Targets,
@@ -327,6 +366,9 @@ pub struct OneRun {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof report latest
+  autoprof report 20261122T231817Z-soak --no-report")]
 pub struct Report {
     #[command(flatten)]
     pub one: OneRun,
@@ -346,6 +388,9 @@ pub struct Past {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof view latest
+  autoprof view latest --print")]
 pub struct View {
     #[command(flatten)]
     pub past: Past,
@@ -355,6 +400,9 @@ pub struct View {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof show latest
+  autoprof show latest --json")]
 pub struct Show {
     #[command(flatten)]
     pub past: Past,
@@ -418,6 +466,10 @@ pub enum ExportFormat {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof check -w web[01-02] -p default -p perf:call_graph=lbr
+  autoprof check job.yaml
+  autoprof check -w web01 -p perf --sudoers > allow.sh")]
 pub struct Check {
     #[command(flatten)]
     pub targets: Targets,
@@ -430,6 +482,24 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof init -w web[01-02],db1
+  autoprof init -H inventory.ini -g db -o db.yaml")]
+pub struct Init {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Where to write it
+    #[arg(short, long, value_name = "FILE", default_value = "job.yaml")]
+    pub output: Utf8PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  autoprof profilers
+  autoprof profilers perf")]
 pub struct Profilers {
     /// The profiler to show
     #[arg(add = complete::profilers())]
@@ -442,12 +512,18 @@ pub struct Profilers {
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
     /// List plugins: name, kind, version, file, state; runs no code of theirs
+    #[command(after_help = "Examples:
+  autoprof plugin list
+  autoprof plugin list --json")]
     List {
         /// Print as JSON
         #[arg(long)]
         json: bool,
     },
     /// Write a crate with a profiler of your own, which builds, passes its tests and runs as it is
+    #[command(after_help = "Examples:
+  autoprof plugin new run-queue
+  autoprof plugin new run-queue --autoprof ../autoprof -o rq")]
     New {
         /// What the profiler is to be called
         name: String,
@@ -459,6 +535,8 @@ pub enum Plugin {
         output: Option<Utf8PathBuf>,
     },
     /// Load a plugin and say whether its profilers keep what autoprof relies on; exit status 1 when one does not
+    #[command(after_help = "Examples:
+  autoprof plugin test target/release/libautoprof_profiler_run_queue.so")]
     Test {
         /// The plugin's file
         file: Utf8PathBuf,
@@ -467,6 +545,9 @@ pub enum Plugin {
         json: bool,
     },
     /// Write down the contents of all usable plugins: from then on only these are loaded; runs no code of theirs
+    #[command(after_help = "Examples:
+  autoprof plugin lock
+  autoprof plugin lock -o plugins.lock")]
     Lock {
         /// Where to write [default: the file of --plugins-lock, or ~/.config/autoprof/plugins.lock]
         #[arg(short, long, value_name = "FILE")]
@@ -477,8 +558,12 @@ pub enum Plugin {
 #[derive(Debug, Subcommand)]
 pub enum Job {
     /// Print the JSON Schema of job files
+    #[command(after_help = "Examples:
+  autoprof job schema > job.schema.json")]
     Schema,
     /// Read a job file and say what is wrong with it; touches no host
+    #[command(after_help = "Examples:
+  autoprof job check job.yaml")]
     Check {
         /// The job file
         file: Utf8PathBuf,
@@ -488,6 +573,8 @@ pub enum Job {
 #[derive(Debug, Subcommand)]
 pub enum Manifest {
     /// Print the JSON Schema of manifests
+    #[command(after_help = "Examples:
+  autoprof manifest schema > manifest.schema.json")]
     Schema,
 }
 
@@ -500,6 +587,28 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command that does something, with its name.
+    fn commands(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let below = |sub: &clap::Command| commands(sub, &format!("{name} {}", sub.get_name()));
+        let subs: Vec<_> = command.get_subcommands().filter(|sub| !sub.is_hide_set()).flat_map(below).collect();
+        if subs.is_empty() { vec![(name.to_owned(), command.clone())] } else { subs }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_commands() {
+        let all = commands(&Cli::command(), "autoprof");
+        assert!(all.len() > 20, "{all:?}");
+        for (name, command) in all {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("{name}: {help:?}"));
+            assert!(examples.lines().any(|line| line.trim().starts_with(&name)), "{name}: {examples}");
+            for line in examples.lines() {
+                let words = shell_words::split(line.split(['|', '>']).next().unwrap()).unwrap();
+                Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod author;
 pub mod check;
+pub mod init;
 pub mod job;
 pub mod lock;
 pub mod profilers;

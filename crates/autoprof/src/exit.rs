@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use autoprof_core::{
     conduct::{ConductError, End, Outcome},
+    groups::Disagreement,
     host::BadHost,
     job::BadJob,
     profilers::AddError,
@@ -14,6 +15,8 @@ use camino::Utf8PathBuf;
 
 /// Profiling failed by what was required.
 pub const PROFILING_FAILED: u8 = 125;
+/// The test's program is not there: a shell's status for that.
+const NOT_FOUND: u8 = 127;
 /// The command line or the job file cannot be used.
 pub const USAGE: u8 = 2;
 
@@ -42,6 +45,9 @@ pub enum Failure {
     /// A profiler that cannot be had.
     #[error(transparent)]
     Profiler(#[from] AddError),
+    /// Groups that ask for different things.
+    #[error(transparent)]
+    Groups(#[from] Disagreement),
     /// A test that cannot be run: a shell's status for that.
     #[error("{status}")]
     TestNotRun {
@@ -82,16 +88,21 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A usage error.
+    /// A usage error that says itself what to do.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), hint: None }
+    }
+
+    /// A usage error, and what to do about it.
+    pub fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: Some(hint.into()) }
     }
 
     /// The exit status that stands for it.
     pub const fn code(&self) -> u8 {
         match self {
             Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
-            Self::PluginsLock(_) => USAGE,
+            Self::Groups(_) | Self::PluginsLock(_) => USAGE,
             Self::Report(ReportError::NotOver(_)) | Self::Export(ExportError::Nothing { .. }) => USAGE,
             Self::Report(_) | Self::Export(_) => PROFILING_FAILED,
             Self::TestNotRun { code, .. } => *code,
@@ -116,15 +127,26 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Profiler(e) => e.hint().map(str::to_owned),
+            Self::Groups(e) => Some(format!("give the host `profilers` of its own, or take {} out of one", e.profiler)),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
+            Self::JobFile { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("a test comes after --, as in `autoprof run -- COMMAND`; `autoprof init` writes a job file".into())
+            }
+            Self::Host(_) => Some("a host is [user@]host[:port], IPv6 in brackets; a range is web[01-16]".into()),
+            Self::TestNotRun { code: NOT_FOUND, .. } => {
+                Some("after -- come a program and its arguments; what a shell is to read is sh -c 'TEXT'".into())
+            }
+            Self::Run(RunError::Ambiguous { .. }) => Some("write more of the id".into()),
             Self::Run(RunError::Left { .. } | RunError::NotOver { .. }) => {
                 Some("`autoprof report RUN` fetches and cleans; --force removes the directory all the same".into())
             }
             Self::Report(ReportError::NotOver(run)) => {
                 Some(format!("`autoprof report {run}` ends it and brings its results back"))
             }
-            Self::Run(RunError::NotFound { .. }) => Some("`autoprof status` lists the runs that are here".into()),
+            Self::Run(RunError::NotFound { .. } | RunError::NotARun { .. }) => {
+                Some("`autoprof status` lists the runs that are here".into())
+            }
             Self::Run(RunError::Exists(_)) | Self::Conduct(ConductError::Run(RunError::Exists(_))) => {
                 Some("name another directory with -o, or leave -o away".into())
             }

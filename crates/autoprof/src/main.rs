@@ -5,6 +5,7 @@ mod command;
 mod complete;
 mod exit;
 mod files;
+mod hosts;
 mod interrupt;
 mod memory;
 mod screen;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Subcommands::Ls(list) => command::status::list(&cli.global, list),
         Subcommands::Rm(remove) => command::retention::remove(&cli.global, remove),
         Subcommands::Clean(clean) => command::retention::clean(&cli.global, clean),
+        Subcommands::Init(init) => command::init::init(&cli.global, init),
         Subcommands::Check(check) => command::check::check(&cli.global, check),
         Subcommands::Profilers(profilers) => command::profilers::profilers(&cli.global, profilers),
         Subcommands::Plugin(cli::Plugin::List { json }) => command::profilers::plugins(&cli.global, *json),

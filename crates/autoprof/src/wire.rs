@@ -1,14 +1,12 @@
 //! Puts together what a run works with: plugins, client programs, settings from flags and job file.
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use autoprof_core::{
     Host, Registry,
     args::ProfilerSpec,
     conduct::{Environment, Interrupts, Plan, Work},
     duration::Span,
-    host,
-    inventory::Inventory,
-    job::{HostKeys, JobFile, JobHost, PRESETS},
+    job::{JobFile, JobHost, PRESETS},
     manifest::{RunSettings, Sudo},
     profilers::ProfilerSet,
     protocol::DiskLimits,
@@ -21,9 +19,9 @@ use autoprof_loader::{LoadError, Lock, Plugins, Policy, Trust};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
-    cli::{Global, RunOptions, Targets},
+    cli::{Global, Reach, RunOptions, Targets},
     exit::Failure,
-    files,
+    files, hosts,
     screen::{Say, Screen, Terminal, TestStdout, TestStreams},
 };
 
@@ -99,16 +97,7 @@ pub struct Asked {
 
 /// Reads hosts and profilers from flags and job, loads what they need and checks every argument; touches no host.
 pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked, Failure> {
-    let hosts = hosts(targets, job)?;
-    if let Some(tmpdir) = targets.tmpdir.as_ref().or(job.tmpdir.as_ref()) {
-        if !tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty() {
-            return Err(Failure::usage(format!("tmpdir {tmpdir:?} is not an absolute path below /")));
-        }
-        if let Some(odd) = tmpdir.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-+@,:".contains(*c)) {
-            let message = format!("tmpdir {tmpdir:?} has {odd:?} in it, which some hosts' shells could take amiss");
-            return Err(Failure::usage(message));
-        }
-    }
+    let hosts = hosts(&targets.reach, job)?;
     let specs: Vec<ProfilerSpec> = if !targets.profilers.is_empty() {
         targets.profilers.clone()
     } else if !job.profilers.is_empty() {
@@ -117,8 +106,9 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
         vec![ProfilerSpec { name: "light".into(), args: autoprof_core::Args::new() }]
     };
     let own = hosts.iter().filter_map(|h| h.own_profilers.as_ref()).flatten();
+    let of_groups = job.groups.values().flat_map(|group| group.profilers.iter().chain(&group.also)).map(|p| &p.0);
     let mut names: Vec<&str> = Vec::new();
-    for spec in specs.iter().chain(own) {
+    for spec in specs.iter().chain(own).chain(of_groups) {
         match autoprof_core::job::preset(&spec.name) {
             Some(members) => names.extend(members),
             None => names.push(&spec.name),
@@ -126,20 +116,38 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
     }
     names.sort_unstable();
     names.dedup();
-    let mut transports: Vec<&str> = hosts.iter().map(|h| h.host.transport.as_str()).collect();
-    transports.sort_unstable();
-    transports.dedup();
-    let registry = registry(global, names, transports, signaler(job)).map_err(with_presets)?;
+    let registry = registry(global, names, transports(&hosts), signaler(job)).map_err(with_presets)?;
     let registry = Arc::new(registry);
     let mut set = ProfilerSet::new();
     set.request(&registry, &specs)?;
     for host in &hosts {
-        if let Some(own) = &host.own_profilers {
-            set.request_for(&registry, &host.host.name, own)?;
+        if let Some(own) = job.profilers_of(host, &specs)? {
+            set.request_for(&registry, &host.host.name, &own)?;
         }
     }
     files::allow(hosts.len());
     Ok(Asked { hosts: hosts.into_iter().map(|h| h.host).collect(), set, registry })
+}
+
+/// The hosts that were asked for, and whether the directory that is wanted on them can be had.
+pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
+    let hosts = hosts::hosts(reach, job)?;
+    if let Some(tmpdir) = reach.tmpdir.as_ref().or(job.tmpdir.as_ref()) {
+        if !tmpdir.starts_with('/') || tmpdir.trim_end_matches('/').is_empty() {
+            let message = format!("tmpdir {tmpdir:?} is not an absolute path below /");
+            return Err(Failure::with_hint(message, "such as /var/tmp/profilers"));
+        }
+        if let Some(odd) = tmpdir.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-+@,:".contains(*c)) {
+            let message = format!("tmpdir {tmpdir:?} has {odd:?} in it, which some hosts' shells could take amiss");
+            return Err(Failure::with_hint(message, "letters, digits and /._-+@,: are taken"));
+        }
+    }
+    Ok(hosts)
+}
+
+/// The transports that reach some hosts.
+pub fn transports(hosts: &[JobHost]) -> BTreeSet<&str> {
+    hosts.iter().map(|known| known.host.transport.as_str()).collect()
 }
 
 /// Where no profiler's name is near, a preset's may have been meant.
@@ -154,98 +162,9 @@ fn with_presets(failure: Failure) -> Failure {
     }
 }
 
-fn signaler(job: &JobFile) -> &str {
+/// How clients are signalled.
+pub fn signaler(job: &JobFile) -> &str {
     job.signaler.as_deref().unwrap_or("marker")
-}
-
-/// The hosts of the files that were named: all, or those of some groups.
-fn hosts_of_files(targets: &Targets) -> Result<Vec<Host>, Failure> {
-    let mut hosts: Vec<Host> = Vec::new();
-    let mut found: Vec<&String> = Vec::new();
-    let mut known: Vec<String> = Vec::new();
-    for path in &targets.hosts_file {
-        let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.clone(), source })?;
-        let read = Inventory::read(&text).map_err(|e| Failure::usage(format!("{path}: {e}")))?;
-        if targets.group.is_empty() {
-            hosts.extend(read.hosts);
-            continue;
-        }
-        for group in &targets.group {
-            let Some(members) = read.of_group(group) else { continue };
-            found.push(group);
-            // A host may be in several of the groups.
-            hosts.extend(
-                members.into_iter().filter(|new| !hosts.iter().any(|h| h.name == new.name)).collect::<Vec<_>>(),
-            );
-        }
-        known.extend(read.groups.into_keys());
-    }
-    match targets.group.iter().find(|group| !found.contains(group)) {
-        None => Ok(hosts),
-        Some(group) => Err(Failure::Usage {
-            message: format!("no group {group:?} in the hosts files"),
-            hint: Some(match known.is_empty() {
-                true => "groups are those of an inventory of Ansible's, given by -H".into(),
-                false => format!("there are {}", known.join(", ")),
-            }),
-        }),
-    }
-}
-
-fn hosts(targets: &Targets, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
-    let named = |host: Host| JobHost { host, own_profilers: None };
-    let mut hosts: Vec<JobHost> = Vec::new();
-    for list in &targets.hosts {
-        for name in host::expand(list)? {
-            hosts.push(named(name.parse()?));
-        }
-    }
-    hosts.extend(hosts_of_files(targets)?.into_iter().map(named));
-    let on_command_line = !targets.hosts.is_empty() || !targets.hosts_file.is_empty();
-    if !on_command_line {
-        for entry in &job.hosts {
-            hosts.extend(entry.hosts()?);
-        }
-    }
-    if hosts.is_empty() && !on_command_line {
-        hosts.push(named(Host::local()));
-    }
-    let mut excluded = Vec::new();
-    for list in &targets.exclude {
-        for name in host::expand(list)? {
-            excluded.push(name.parse::<Host>()?.name);
-        }
-    }
-    hosts.retain(|h| !excluded.contains(&h.host.name));
-    if hosts.is_empty() {
-        return Err(Failure::usage("no host is left"));
-    }
-    for (nth, host) in hosts.iter().enumerate() {
-        if hosts[..nth].iter().any(|other| other.host.name == host.host.name) {
-            return Err(Failure::usage(format!("host {} is given twice", host.host.name)));
-        }
-    }
-    hosts.iter_mut().for_each(|host| ssh_options(&mut host.host, targets, job));
-    Ok(hosts)
-}
-
-/// Hands the settings of SSH to the transport, where the host does not have its own.
-fn ssh_options(host: &mut Host, targets: &Targets, job: &JobFile) {
-    if host.transport != "ssh" {
-        return;
-    }
-    let config = targets.ssh_config.as_ref().map(ToString::to_string).or_else(|| job.ssh.config.clone());
-    let keys = match (targets.insecure_host_keys, targets.accept_new_host_keys) {
-        (true, _) => Some(HostKeys::Insecure),
-        (_, true) => Some(HostKeys::AcceptNew),
-        _ => job.ssh.host_keys,
-    };
-    let keys = keys.map(|k| k.word().to_owned());
-    for (name, value) in [("ssh_config", config), ("host_keys", keys)] {
-        if let Some(value) = value {
-            host.options.entry(name.to_owned()).or_insert(value);
-        }
-    }
 }
 
 /// Whether a run ends with this process.
@@ -261,7 +180,7 @@ pub enum Life {
 }
 
 /// The settings of a run.
-pub fn settings(targets: &Targets, job: &JobFile, options: Option<&RunOptions>, life: Life) -> RunSettings {
+pub fn settings(reach: &Reach, job: &JobFile, options: Option<&RunOptions>, life: Life) -> RunSettings {
     let max = options.and_then(|o| o.max_duration);
     let quota = |given: Option<Size>, in_job: Option<Size>| given.or(in_job).map(|size| size.0);
     let default = RunSettings::default();
@@ -273,10 +192,10 @@ pub fn settings(targets: &Targets, job: &JobFile, options: Option<&RunOptions>, 
     };
     RunSettings {
         signaler: signaler(job).to_owned(),
-        tmpdir: targets.tmpdir.clone().or_else(|| job.tmpdir.clone()).unwrap_or(default.tmpdir),
+        tmpdir: reach.tmpdir.clone().or_else(|| job.tmpdir.clone()).unwrap_or(default.tmpdir),
         keep: options.is_some_and(|o| o.keep) || job.keep,
         keep_client: options.is_some_and(|o| o.keep_client) || job.keep_client,
-        forks: targets.forks.or(job.forks).unwrap_or(default.forks).max(1),
+        forks: reach.forks.or(job.forks).unwrap_or(default.forks).max(1),
         lease_ms,
         max_duration_ms: max.or(job.limits.max_duration).map_or(default_max_ms, Span::as_millis),
         timeouts: job.timeouts.clone(),
@@ -287,7 +206,7 @@ pub fn settings(targets: &Targets, job: &JobFile, options: Option<&RunOptions>, 
         },
         checkpoint_ms: options.and_then(|o| o.checkpoint).or(job.checkpoint).map(Span::as_millis),
         several_windows: job.windows.is_some(),
-        sudo: if targets.sudo || job.sudo { Sudo::Allowed } else { Sudo::Never },
+        sudo: if reach.sudo || job.sudo { Sudo::Allowed } else { Sudo::Never },
     }
 }
 
@@ -306,7 +225,7 @@ pub fn plan(asked: Asked, options: &RunOptions, job: &JobFile, work: Work, life:
         windows: job.windows.clone().filter(|_| matches!(work, Work::Test(_))),
         work,
         require: options.require.unwrap_or(job.require),
-        settings: settings(&options.targets, job, Some(options), life),
+        settings: settings(&options.targets.reach, job, Some(options), life),
     }
 }
 

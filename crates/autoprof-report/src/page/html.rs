@@ -227,7 +227,7 @@ fn ran(manifest: &Manifest, meta: &Meta) -> Markup {
                     th scope="col" { "machine" }
                 } }
                 tbody { @for (name, host) in &manifest.hosts { tr {
-                    th scope="row" { (name) }
+                    th scope="row" { (name) @for group in &host.host.groups { " " span .soft { (group) } } }
                     @for profiler in &profilers {
                         @match host.profilers.get(*profiler) {
                             Some(record) => { td { span class=(record.state.word()) title=[record.reason.as_deref()] { (record.state.word()) }

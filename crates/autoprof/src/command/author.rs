@@ -16,14 +16,14 @@ pub fn new(name: &str, autoprof: Option<&Utf8Path>, output: Option<&Utf8Path>) -
     let fits = name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && !name.contains("--");
     // `Self` cannot be a type's name.
     if !is_name(name) || !fits || name == "self" || name.len() > 64 {
-        return Err(Failure::Usage {
-            message: format!("{name:?} cannot be a profiler's name"),
-            hint: Some("a small letter, then small letters, digits and single dashes, 64 at most".into()),
-        });
+        return Err(Failure::with_hint(
+            format!("{name:?} cannot be a profiler's name"),
+            "a small letter, then small letters, digits and single dashes, 64 at most",
+        ));
     }
     let directory = output.map_or_else(|| Utf8PathBuf::from(format!("autoprof-profiler-{name}")), Utf8Path::to_owned);
     if directory.exists() {
-        return Err(Failure::usage(format!("{directory} is there already")));
+        return Err(Failure::with_hint(format!("{directory} is there already"), "-o names another directory"));
     }
     let dependency = match autoprof {
         None => format!("\"{}\"", env!("CARGO_PKG_VERSION")),

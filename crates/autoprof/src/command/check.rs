@@ -26,7 +26,7 @@ use crate::{
 pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
     let job = wire::read_job(check.targets.job.as_deref())?;
     let asked = wire::asked(global, &check.targets, &job)?;
-    let mut settings = wire::settings(&check.targets, &job, None, Life::Attached { lease: None });
+    let mut settings = wire::settings(&check.targets.reach, &job, None, Life::Attached { lease: None });
     if check.sudoers {
         settings.sudo = Sudo::Assumed;
     }

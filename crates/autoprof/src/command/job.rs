@@ -3,7 +3,7 @@ use autoprof_core::{job::JobFile, manifest::Manifest};
 use camino::Utf8Path;
 
 use crate::{
-    cli::{self, Global, Job, Targets},
+    cli::{self, Global, Job, Reach, Targets},
     exit::Failure,
     print, wire,
 };
@@ -14,20 +14,7 @@ pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
         Job::Schema => print(&pretty(&JobFile::schema())),
         Job::Check { file } => {
             let read = wire::read_job(Some(file))?;
-            let targets = Targets {
-                job: Some(file.clone()),
-                hosts: Vec::new(),
-                exclude: Vec::new(),
-                hosts_file: Vec::new(),
-                group: Vec::new(),
-                profilers: Vec::new(),
-                ssh_config: None,
-                accept_new_host_keys: false,
-                insecure_host_keys: false,
-                forks: None,
-                sudo: false,
-                tmpdir: None,
-            };
+            let targets = Targets { job: Some(file.clone()), reach: Reach::default(), profilers: Vec::new() };
             let asked = wire::asked(global, &targets, &read)?;
             let names = asked.set.names().join(", ");
             print(&format!("{file}: {} hosts, profilers {names}\n", asked.hosts.len()));

@@ -37,7 +37,7 @@ pub fn remove(_: &Global, remove: &Remove) -> Result<u8, Failure> {
 pub fn clean(global: &Global, clean: &Clean) -> Result<u8, Failure> {
     let job = wire::read_job(clean.targets.job.as_deref())?;
     let asked = wire::asked(global, &clean.targets, &job)?;
-    let settings = wire::settings(&clean.targets, &job, None, Life::Attached { lease: None });
+    let settings = wire::settings(&clean.targets.reach, &job, None, Life::Attached { lease: None });
     let store = Arc::new(wire::store(global));
     let how = match (clean.dry_run, clean.with_results) {
         (true, _) => Sweep::List,

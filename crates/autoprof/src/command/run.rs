@@ -105,7 +105,7 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
 }
 
 fn dry_run(global: &Global, options: &RunOptions, job: &JobFile, asked: Asked) -> Result<u8, Failure> {
-    let settings = wire::settings(&options.targets, job, Some(options), Life::Attached { lease: None });
+    let settings = wire::settings(&options.targets.reach, job, Some(options), Life::Attached { lease: None });
     let survey = check::survey(global, settings, asked)?;
     if options.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
