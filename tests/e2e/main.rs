@@ -5,6 +5,7 @@ mod autotest;
 mod background;
 mod client;
 mod command_line;
+mod docs;
 mod examples;
 mod faults;
 mod groups;
