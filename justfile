@@ -30,7 +30,7 @@ lint: setup
 advisories:
     cargo deny check advisories
 
-# Install what the tests need (OpenSSH, sysstat, procps, perf, tracers, shells, NATS, Chromium, shellcheck)
+# Install what the tests need (OpenSSH, sysstat, procps, perf, tracers, shells, NATS, Mosquitto, Chromium, shellcheck)
 setup:
     scripts/setup.sh
 
