@@ -177,6 +177,19 @@ fn a_third_partys_signaler_goes_by_way_of_a_real_broker() {
 }
 
 #[test]
+fn a_plugin_as_the_first_release_let_one_be_written_compiles_and_works() {
+    let scratch = Scratch::new();
+    let plugins = plugin("../../tests/golden/interface-1", "libautoprof_golden.so", &scratch);
+    let job = "hosts: [{name: g, transport: golden, options: {answer: \"42\"}}]\nsignaler: golden\n\
+               profilers: [golden: {interval: 0.2, words: [a, b]}]\n";
+    let (job, out) = (scratch.write("job.yaml", job), scratch.path("run"));
+    let args = ["--plugin-dir", plugins.as_str(), "run", job.as_str(), "-o", out.as_str(), "-d", "2"];
+    lab::run(&mut autoprof(&args), LONG).expect_success();
+    assert_eq!(state(&lab::manifest(&out), "g", "golden"), "ok");
+    assert!(!times(&out.join("hosts/g/golden/golden.csv")).is_empty());
+}
+
+#[test]
 fn a_new_plugin_builds_passes_its_tests_conforms_and_runs_as_it_is() {
     let scratch = Scratch::new();
     let crate_directory = scratch.path("mine");
