@@ -32,7 +32,7 @@ advisories:
 
 # Compare the crates that plugins and programs are built against with those of a tag (the last one)
 semver TAG=`git describe --tags --abbrev=0 2>/dev/null || true`:
-    [ -n "{{TAG}}" ] || { echo "semver: there is no tag yet to compare with" >&2; exit 1; }
+    @[ -n "{{TAG}}" ] || { echo "semver: there is no tag yet to compare with" >&2; exit 1; }
     command -v cargo-semver-checks >/dev/null || cargo install --locked --quiet cargo-semver-checks
     cargo semver-checks --baseline-rev {{TAG}} -p autoprof-core -p autoprof-plugin -p autoprof-protocol
 
