@@ -24,7 +24,7 @@ lint: setup
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
     cargo deny --log-level error check bans licenses sources
-    shellcheck scripts/*.sh tests/vm/*.sh .ci/run
+    shellcheck scripts/*.sh tests/vm/*.sh docs/examples/*/src/*.sh .ci/run
 
 # Ask the advisory database, which needs the network, about the dependencies
 advisories:

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Joins the client in directory $1 to the MQTT broker at $4, port $5: its events after number $2 go out on the topic
 # $3/events, a line each, and lines that come in on $3/orders are orders to it.
 set -u

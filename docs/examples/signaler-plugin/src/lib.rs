@@ -1,7 +1,7 @@
 //! mqtt: signals clients through an MQTT broker, so that no connection to a host stays open while it collects.
 //!
 //! On the host the two programs of mosquitto-clients join the client's own `attach` to the broker (`host.sh`); on the
-//! controller each host has a connection to it ([`channel`]). `AUTOPROF_MQTT` is the broker's `host:port`.
+//! controller each host has a connection to it (`channel.rs`). `AUTOPROF_MQTT` is the broker's `host:port`.
 #![forbid(unsafe_code)]
 
 mod channel;
