@@ -48,8 +48,8 @@ fn what_the_first_release_wrote_is_read_and_written_so_that_it_understands_it() 
         for was in values.as_array().unwrap() {
             let is = through(was);
             assert!(is_kept(was, &is), "{kind}: an older autoprof or plugin wrote {was}, and is given {is}");
-            // A reader passes over what it does not know. But not in what is to be run: with a part left out it would be
-            // another measurement.
+            // A reader passes over what it does not know, but not in what is to be run: with a part left out it would
+            // be another measurement.
             let mut newer = was.clone();
             if let Some(fields) =
                 newer.as_object_mut().filter(|_| !["args", "invocation", "signal"].contains(&kind.as_str()))
