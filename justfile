@@ -24,13 +24,23 @@ lint: setup
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
     cargo deny --log-level error check bans licenses sources
-    shellcheck scripts/*.sh tests/vm/*.sh .ci/run
+    shellcheck scripts/*.sh tests/vm/*.sh docs/examples/*/src/*.sh .ci/run
 
 # Ask the advisory database, which needs the network, about the dependencies
 advisories:
     cargo deny check advisories
 
-# Install what the tests need (OpenSSH, sysstat, procps, perf, tracers, shells, NATS, Chromium, shellcheck)
+# Compare the crates that plugins and programs are built against with those of a tag (the last one)
+semver TAG=`git describe --tags --abbrev=0 2>/dev/null || true`:
+    @[ -n "{{TAG}}" ] || { echo "semver: there is no tag yet to compare with" >&2; exit 1; }
+    command -v cargo-semver-checks >/dev/null || cargo install --locked --quiet cargo-semver-checks
+    cargo semver-checks --baseline-rev {{TAG}} -p autoprof-core -p autoprof-plugin -p autoprof-protocol
+
+# Build the golden plugin against the sources of a tag or commit, and run it in today's autoprof
+compat REVISION: stage
+    scripts/compat.sh {{REVISION}}
+
+# Install what the tests need (OpenSSH, sysstat, procps, perf, tracers, shells, NATS, Mosquitto, Chromium, shellcheck)
 setup:
     scripts/setup.sh
 

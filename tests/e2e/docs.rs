@@ -52,14 +52,8 @@ fn pages() -> Vec<Utf8PathBuf> {
 
 /// The blocks of a page that are of a kind.
 fn blocks(text: &str, kind: &str) -> Vec<String> {
-    let mut blocks = text.split("\n```").map(|part| part.split_once('\n').unwrap_or((part, "")));
-    let mut all = Vec::new();
-    while let Some((head, content)) = blocks.next() {
-        if head == kind {
-            all.push(format!("{content}\n"));
-        }
-    }
-    all
+    let parts = text.split("\n```").filter_map(|part| part.split_once('\n'));
+    parts.filter(|(head, _)| *head == kind).map(|(_, content)| format!("{content}\n")).collect()
 }
 
 fn shown(page: &Utf8Path, text: &str) -> Vec<Shown> {

@@ -2,8 +2,9 @@
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use lab::Running;
 
-use crate::support::{LONG, Scratch, autoprof, hosts, state, times};
+use crate::support::{LONG, Scratch, autoprof, event_numbers, hosts, state, times};
 
 /// Cargo on one example, with a target directory that all examples share.
 fn cargo(example: &str, verb: &str) -> Command {
@@ -26,6 +27,16 @@ fn cargo_in(crate_directory: &Utf8Path, verb: &str) -> Command {
     cargo
 }
 
+/// Builds the plugin of an example; gives a directory that has it alone.
+fn plugin(example: &str, library: &str, scratch: &Scratch) -> Utf8PathBuf {
+    lab::run(&mut cargo(example, "build"), BUILD).expect_success();
+    let plugins = scratch.path("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let built = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/examples/debug").join(library);
+    std::fs::copy(built, plugins.join(library)).unwrap();
+    plugins
+}
+
 /// A build takes longer than anything else here.
 const BUILD: std::time::Duration = std::time::Duration::from_secs(900);
 
@@ -34,15 +45,8 @@ fn a_third_partys_plugin_is_listed_documented_and_runs_on_a_real_host() {
     if lab::skip_unless(&["sshd", "free"]) {
         return;
     }
-    lab::run(&mut cargo("profiler-plugin", "build"), BUILD).expect_success();
     let scratch = Scratch::new();
-    let plugins = scratch.path("plugins");
-    std::fs::create_dir(&plugins).unwrap();
-    let built = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/examples/debug");
-    let libraries = built.read_dir_utf8().unwrap().flatten().filter(|e| e.path().extension() == Some("so"));
-    for library in libraries {
-        std::fs::copy(library.path(), plugins.join(library.file_name())).unwrap();
-    }
+    let plugins = plugin("profiler-plugin", "libautoprof_profiler_free.so", &scratch);
     let with_plugin = |args: &[&str]| {
         let mut command = autoprof(&["--plugin-dir", plugins.as_str()]);
         lab::run(command.args(args), LONG).expect_success()
@@ -61,6 +65,128 @@ fn a_third_partys_plugin_is_listed_documented_and_runs_on_a_real_host() {
     let text = std::fs::read_to_string(out.join("hosts/h1/free/free.txt")).unwrap();
     assert!(text.matches("Mem:").count() >= 3, "{text}");
     lab.assert_clean();
+}
+
+/// A process with mounts, numbers and a name of its own, and its number here.
+fn container() -> (Running, u32) {
+    // What it is called outside is what the machine's own /proc says, before it has one of its own.
+    let script = "read pid rest < /proc/self/stat; mount -t proc proc /proc; mount -t tmpfs tmpfs /tmp; hostname inside
+                  echo up $pid; while :; do sleep 1000 & wait; done";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"]);
+    let mut running = Running::start(unshare.args(["--", "/bin/sh", "-c", script]));
+    running.wait_for("up ", LONG);
+    let pid = running.stdout().trim().trim_start_matches("up ").parse().unwrap();
+    (running, pid)
+}
+
+/// How many processes share a process's numbers.
+fn inhabitants(pid: u32) -> usize {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+    let own = namespace(&pid.to_string());
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|entry| namespace(&entry.file_name().to_string_lossy()) == own).count()
+}
+
+#[test]
+fn a_third_partys_transport_profiles_inside_of_a_container() {
+    if lab::skip_unless(&["nsenter", "vmstat"]) || lab::skip_unless_namespaces() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let plugins = plugin("transport-plugin", "libautoprof_transport_nsenter.so", &scratch);
+    let conforms = lab::run(&mut cargo("transport-plugin", "test"), BUILD).expect_success().stdout;
+    assert!(conforms.contains("2 passed"), "{conforms}");
+    let with_plugin = |args: &[&str]| lab::run(autoprof(&["--plugin-dir", plugins.as_str()]).args(args), LONG);
+    let listed = with_plugin(&["plugin", "list"]).expect_success().stdout;
+    assert!(listed.lines().any(|l| l.contains("transport:nsenter") && l.ends_with("usable")), "{listed}");
+
+    let (running, pid) = container();
+    let host = format!("{{name: inner, transport: nsenter, address: \"{pid}\"}}");
+    let job = scratch.write("job.yaml", &format!("hosts: [{host}]\nprofilers: [proc: 0.2, vmstat: 1]\n"));
+    let out = scratch.path("run");
+    with_plugin(&["run", job.as_str(), "-o", out.as_str(), "-d", "1"]).expect_success();
+    let manifest = lab::manifest(&out);
+    for profiler in ["proc", "vmstat"] {
+        assert_eq!(state(&manifest, "inner", profiler), "ok", "{manifest:#}");
+    }
+    assert_eq!(manifest["hosts"]["inner"]["facts"]["hostname"], "inside", "{manifest:#}");
+    assert!(times(&out.join("hosts/inner/proc/cpu.csv")).len() >= 3);
+    let left = |root: &str| std::fs::read_dir(format!("{root}/tmp")).unwrap().flatten().collect::<Vec<_>>();
+    assert!(left(&format!("/proc/{pid}/root")).is_empty(), "files are left inside");
+    assert!(
+        lab::wait_until(LONG, || inhabitants(pid) == 2),
+        "more is left inside than the shell and what it waits for"
+    );
+
+    drop(running);
+    let gone = with_plugin(&["run", job.as_str(), "-o", scratch.path("gone").as_str(), "-d", "1"]);
+    assert_eq!(gone.code(), 125, "{gone}");
+    assert!(gone.stderr.contains(&format!("inner: connect: there is no process {pid}")), "{gone}");
+}
+
+#[test]
+fn a_third_partys_signaler_goes_by_way_of_a_real_broker() {
+    if lab::skip_unless(&["sshd", "mosquitto", "mosquitto_sub"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let plugins = plugin("signaler-plugin", "libautoprof_signal_mqtt.so", &scratch);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let with_plugin = |args: &[&str]| {
+        let mut command = autoprof(&["--plugin-dir", plugins.as_str()]);
+        lab::run(command.args(args).env("AUTOPROF_MQTT", format!("localhost:{port}")), LONG)
+    };
+    let listed = with_plugin(&["plugin", "list"]).expect_success().stdout;
+    assert!(listed.lines().any(|l| l.contains("signaler:mqtt") && l.ends_with("usable")), "{listed}");
+
+    let lab = hosts(1).start();
+    let (job, config) = (scratch.write("job.yaml", "signaler: mqtt\nprofilers: [proc: 0.2]\n"), lab.ssh_config());
+    let run = |name: &str| {
+        let out = scratch.path(name);
+        (
+            with_plugin(&[
+                "run",
+                job.as_str(),
+                "--ssh-config",
+                config.as_str(),
+                "-w",
+                "h1",
+                "-o",
+                out.as_str(),
+                "-d",
+                "1",
+            ]),
+            out,
+        )
+    };
+    let (refused, _) = run("refused");
+    assert_eq!(refused.code(), 125, "{refused}");
+    assert!(refused.stderr.contains("h1: ready: the MQTT broker: "), "{refused}");
+
+    let settings = scratch.write("mosquitto.conf", &format!("listener {port} 127.0.0.1\nallow_anonymous true\n"));
+    let mut broker = Running::start(Command::new("mosquitto").args(["-c", settings.as_str()]));
+    broker.wait_for(" running", LONG);
+    let (done, out) = run("run");
+    done.expect_success();
+    assert_eq!(state(&lab::manifest(&out), "h1", "proc"), "ok");
+    let numbers = event_numbers(&out, "h1");
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each event once, in order");
+    assert!(broker.stderr().contains("autoprof-autoprof-"), "the run went another way: {}", broker.stderr());
+    lab.assert_clean();
+}
+
+#[test]
+fn a_plugin_as_the_first_release_let_one_be_written_compiles_and_works() {
+    let scratch = Scratch::new();
+    let plugins = plugin("../../tests/golden/interface-1", "libautoprof_golden.so", &scratch);
+    let job = "hosts: [{name: g, transport: golden, options: {answer: \"42\"}}]\nsignaler: golden\n\
+               profilers: [golden: {interval: 0.2, words: [a, b]}]\n";
+    let (job, out) = (scratch.write("job.yaml", job), scratch.path("run"));
+    let args = ["--plugin-dir", plugins.as_str(), "run", job.as_str(), "-o", out.as_str(), "-d", "2"];
+    lab::run(&mut autoprof(&args), LONG).expect_success();
+    assert_eq!(state(&lab::manifest(&out), "g", "golden"), "ok");
+    assert!(!times(&out.join("hosts/g/golden/golden.csv")).is_empty());
 }
 
 #[test]

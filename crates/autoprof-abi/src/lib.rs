@@ -19,6 +19,8 @@ mod bytes;
 mod contain;
 pub mod header;
 mod json;
+#[cfg(test)]
+mod layout;
 pub mod note;
 mod raw;
 mod run;

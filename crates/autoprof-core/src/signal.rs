@@ -1,12 +1,12 @@
 //! How clients are told what to do and heard.
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use autoprof_protocol::{Event, Marker, MarkerTime};
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::SignalError, transport::Session};
+use crate::{error::SignalError, text::one_line, transport::Session};
 
 /// Tells a client what to do and hears what it did. One object per mechanism.
 #[async_trait]
@@ -66,4 +66,28 @@ pub enum Signal {
     Beat(u64),
     /// A name for this instant on the host's timeline.
     Mark(String),
+}
+
+impl fmt::Display for Signal {
+    /// The line by which `autoprof-client attach` takes it, without its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Marker(marker, time) => write!(f, "{marker} {time}"),
+            Self::Beat(question) => write!(f, "beat {question}"),
+            // One line, whatever is in the name.
+            Self::Mark(name) => write!(f, "mark {}", one_line(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_one_line_whatever_its_name() {
+        assert_eq!(Signal::Marker(Marker::Stop, MarkerTime::Now).to_string(), "stop A");
+        assert_eq!(Signal::Beat(7).to_string(), "beat 7");
+        assert_eq!(Signal::Mark("phase 2\nstop A".into()).to_string(), "mark phase 2; stop A");
+    }
 }

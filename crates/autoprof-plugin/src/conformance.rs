@@ -1,4 +1,5 @@
 //! Whether a profiler's encoder keeps what it has to: for `autoprof plugin test`, and for the tests of a plugin.
+//! [`session`] does the same for what a transport gives.
 //!
 //! ```
 //! # use autoprof_plugin::{conformance, prelude::*};
@@ -7,6 +8,8 @@
 //! assert!(failed.is_empty(), "{failed:#?}");
 //! # }
 //! ```
+mod session;
+
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,6 +24,7 @@ use autoprof_core::{
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use self::session::session;
 use crate::testing::{Scratch, host_with};
 
 /// Longest that an encoder may take: it is called once for each host, and asks nobody.

@@ -17,6 +17,7 @@ pub use autoprof_abi::register_contained;
 pub use autoprof_core as core;
 pub use bytes;
 
+mod child;
 pub mod conformance;
 pub mod convert;
 mod export;
@@ -24,6 +25,7 @@ mod forward;
 mod profiler;
 pub mod testing;
 
+pub use child::child_process;
 pub use profiler::{InvocationExt, Profiler, installed, register_profiler, sent, tool, words};
 
 #[doc(hidden)]

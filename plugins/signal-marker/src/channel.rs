@@ -97,13 +97,7 @@ impl Attached {
 #[async_trait]
 impl Channel for Attached {
     async fn signal(&mut self, signal: Signal) -> Result<(), SignalError> {
-        let line = match signal {
-            Signal::Marker(marker, time) => format!("{marker} {time}\n"),
-            Signal::Beat(question) => format!("beat {question}\n"),
-            // One line, whatever is in the name.
-            Signal::Mark(name) => format!("mark {}\n", one_line(&name)),
-        };
-        Ok(self.input.write(line.into()).await?)
+        Ok(self.input.write(format!("{signal}\n").into()).await?)
     }
 
     async fn event(&mut self) -> Result<Event, SignalError> {

@@ -106,15 +106,11 @@ impl Relayed {
 #[async_trait]
 impl Channel for Relayed {
     async fn signal(&mut self, signal: Signal) -> Result<(), SignalError> {
-        match signal {
-            Signal::Marker(marker, time) => self.order(&format!("{marker} {time}")).await,
-            Signal::Beat(question) => {
-                self.asked.get_or_insert_with(Instant::now);
-                self.tell(format!("beat {question}")).await
-            }
-            // One line, whatever is in the name.
-            Signal::Mark(name) => self.order(&format!("mark {}", one_line(&name))).await,
+        if matches!(signal, Signal::Beat(_)) {
+            self.asked.get_or_insert_with(Instant::now);
+            return self.tell(signal.to_string()).await;
         }
+        self.order(&signal.to_string()).await
     }
 
     async fn event(&mut self) -> Result<Event, SignalError> {

@@ -4,11 +4,9 @@
 //! listens any more, as a command over SSH does.
 #![forbid(unsafe_code)]
 
-mod process;
+use std::{any::Any, process};
 
-use std::any::Any;
-
-use autoprof_plugin::prelude::*;
+use autoprof_plugin::{child_process, prelude::*};
 
 /// The name under which the transport is registered.
 pub const NAME: &str = "local";
@@ -40,7 +38,12 @@ struct LocalSession;
 #[async_trait]
 impl Session for LocalSession {
     async fn exec(&self, command: &Command) -> Result<Process, TransportError> {
-        process::start(command)
+        let Some((program, args)) = command.argv.split_first() else {
+            return Err(TransportError::new(TransportErrorKind::Exec, "a command without a program"));
+        };
+        let mut child = process::Command::new(program);
+        child.args(args);
+        child_process(child)
     }
 
     async fn close(&self) -> Result<(), TransportError> {

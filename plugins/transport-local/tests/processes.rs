@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use autoprof_plugin::{
+    conformance,
     core::transport::{Captured, capture},
     prelude::*,
 };
@@ -16,6 +17,39 @@ async fn session() -> Arc<dyn Session> {
 async fn run(script: &str, input: &'static str) -> Captured {
     let command = Command::sh(script, Vec::<String>::new());
     capture(session().await.as_ref(), &command, Bytes::from(input), 64 << 20).await.unwrap()
+}
+
+#[tokio::test]
+async fn it_keeps_what_a_session_promises() {
+    let failed = conformance::failures(&conformance::session(session().await.as_ref()).await);
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// A session as it is easily written: what is no script yet is made one.
+struct Careless;
+
+#[async_trait]
+impl Session for Careless {
+    async fn exec(&self, command: &Command) -> Result<Process, TransportError> {
+        match command.argv[0].as_str() {
+            "/bin/sh" => session().await.exec(command).await,
+            _ => session().await.exec(&Command::sh(&command.argv.join(" "), [""; 0])).await,
+        }
+    }
+
+    async fn close(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_keep_it_is_told_so() {
+    let failed = conformance::failures(&conformance::session(&Careless).await);
+    assert!(failed.len() == 1 && failed[0].starts_with("arguments that a shell would change: "), "{failed:#?}");
 }
 
 #[tokio::test]

@@ -13,10 +13,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use autoprof_plugin::{core::transport::capture, prelude::*};
+use autoprof_plugin::{conformance, core::transport::capture, prelude::*};
 use lab::{Answering, Lab, error, free_port, ready, run, sh, transport};
 
 type Kind = TransportErrorKind;
+
+#[tokio::test]
+async fn it_keeps_what_a_session_promises() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("");
+    let session = lab.connect().await.unwrap();
+    let failed = conformance::failures(&conformance::session(session.as_ref()).await);
+    assert!(failed.is_empty(), "{failed:#?}");
+}
 
 #[tokio::test]
 async fn a_command_has_input_output_errors_and_a_status() {

@@ -1,7 +1,18 @@
-//! One child process and its streams.
-use std::{io, os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
+//! One child process and its streams, for transports that reach hosts through a program of this machine.
+use std::{
+    io,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use autoprof_plugin::{bytes::BytesMut, prelude::*};
+use async_trait::async_trait;
+use autoprof_core::{
+    Process, ProcessInput, ProcessOutput,
+    error::{TransportError, TransportErrorKind},
+    transport::{ExitStatus, OutputChunk},
+};
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
@@ -16,18 +27,33 @@ const LEAST_ROOM: usize = 64 << 10;
 /// hold it open for ever.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Starts a command. A program that is not there ends with status 127, one that cannot be run with 126, as in a shell.
-pub(crate) fn start(command: &Command) -> Result<Process, TransportError> {
-    let Some((program, args)) = command.argv.split_first() else {
-        return Err(TransportError::new(TransportErrorKind::Exec, "a command without a program"));
-    };
-    let spawned = tokio::process::Command::new(program)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn();
+/// Starts a program of this machine, as the process that [`Session::exec`](autoprof_core::Session::exec) gives: all that
+/// is left to do for a transport is to say which (`nsenter …`, `kubectl exec …`).
+///
+/// It keeps what a session promises. A program that is not there ends with status 127, one that cannot be run with 126,
+/// as in a shell. It has a process group of its own, so that a Ctrl-C at the terminal does not reach it, and goes on when
+/// nobody listens any more; then its standard input is at its end. What the command says of its streams is replaced.
+///
+/// Reading is cancel safe. Writing waits for as long as the program does not read.
+///
+/// # Errors
+/// When the system cannot start any program, out of memory or processes.
+///
+/// # Panics
+/// Without a tokio runtime; a plugin's functions have one.
+///
+/// ```
+/// # use autoprof_plugin::{child_process, prelude::*};
+/// # async fn exec(command: &Command) -> Result<Process, TransportError> {
+/// let mut nsenter = std::process::Command::new("nsenter");
+/// nsenter.args(["--target", "4711", "--mount", "--"]).args(&command.argv);
+/// child_process(nsenter)
+/// # }
+/// ```
+pub fn child_process(mut command: Command) -> Result<Process, TransportError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let spawned = tokio::process::Command::from(command).spawn();
     match spawned {
         Ok(mut child) => {
             let input = Input(child.stdin.take());
