@@ -31,8 +31,23 @@ fn what_the_notes_say_is_what_the_plugins_say() {
     assert!(plugins.rejected().is_empty(), "{:?}", plugins.rejected());
     let mut names: Vec<String> = plugins.profilers().map(|(info, _)| info.name.to_string()).collect();
     names.sort();
-    let expected =
-        ["bad", "cat", "command", "free", "iostat", "mpstat", "perf", "perf-stat", "pidstat", "proc", "sar", "vmstat"];
+    let expected = [
+        "bad",
+        "cat",
+        "command",
+        "free",
+        "iostat",
+        "mpstat",
+        "perf",
+        "perf-c2c",
+        "perf-lock",
+        "perf-sched",
+        "perf-stat",
+        "pidstat",
+        "proc",
+        "sar",
+        "vmstat",
+    ];
     assert_eq!(names, expected);
     let wanted: Vec<String> = plugins.candidates().iter().flat_map(|c| c.note.provides.clone()).collect();
     let mut registry = Registry::default();

@@ -33,6 +33,9 @@
     ? [[0, "#1c2027"], [0.25, "#35356b"], [0.5, "#8a3b7d"], [0.75, "#e8635a"], [1, "#fde19b"]]
     : [[0, "#f6f7f9"], [0.25, "#fbd9a3"], [0.5, "#f29a5c"], [0.75, "#cf4a4f"], [1, "#5e1a52"]];
   let printing = false;
+  // Half of a page of A4 or Letter, without what is around a chart, in CSS pixels: a browser measures charts as they
+  // are on the screen.
+  const PRINTED = 322;
 
   const whole = [meta.begin_ms, meta.end_ms];
   let range = whole.slice();
@@ -57,6 +60,7 @@
     const { shapes, annotations } = bands();
     const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
     return {
+      width: printing ? PRINTED : undefined, autosize: !printing,
       margin: { l: 52, r: 12, t: 18, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--text"), size: 11, family: "system-ui, sans-serif" }, colorway: lineColours,
       hovermode: "x unified", hoverlabel: { bgcolor: colour("--back"), bordercolor: colour("--line"), font: { color: colour("--text") }, namelength: 40 },
