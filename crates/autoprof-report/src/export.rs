@@ -1,4 +1,6 @@
 //! A run in the forms that other viewers read.
+mod columns;
+
 use std::{
     io::{self, Write},
     time::{Duration, SystemTime},
@@ -33,6 +35,9 @@ pub enum ExportError {
     /// A table could not be written.
     #[error("cannot export: {0}")]
     Csv(#[from] csv::Error),
+    /// Likewise, as Parquet.
+    #[error("cannot export: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
 }
 
 impl ExportError {
@@ -43,7 +48,8 @@ impl ExportError {
         match self {
             Self::Io(e) => is(e),
             Self::Csv(e) => matches!(e.kind(), csv::ErrorKind::Io(e) if is(e)),
-            Self::Nothing { .. } | Self::Incomplete(_) => false,
+            Self::Parquet(parquet::errors::ParquetError::External(e)) => e.downcast_ref().is_some_and(is),
+            Self::Parquet(_) | Self::Nothing { .. } | Self::Incomplete(_) => false,
         }
     }
 }
@@ -67,45 +73,89 @@ fn no_stacks(manifest: &Manifest) -> ExportError {
     ExportError::Nothing { run: manifest.id.clone(), what: "no stacks: they come from the profiler perf" }
 }
 
+/// The numbers of one column that are about one thing, in order of time.
+struct Numbers<'a> {
+    host: &'a str,
+    profiler: &'a str,
+    table: &'a str,
+    what: &'a str,
+    column: &'a str,
+    times: &'a [f64],
+    /// As many; what is not known is no number.
+    values: &'a [f64],
+}
+
+impl Numbers<'_> {
+    /// What is known, with its time.
+    fn known(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.times.iter().copied().zip(self.values.iter().copied()).filter(|(_, value)| !value.is_nan())
+    }
+}
+
+/// Hands out every number of every table, column by column.
+fn numbers(
+    run: &Utf8Path,
+    manifest: &Manifest,
+    mut each: impl FnMut(&Numbers<'_>) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let mut any = false;
+    let mut left_out = None;
+    for host in manifest.hosts.keys() {
+        let (tables, problems) = frame::of_host(run, manifest, host);
+        left_out = left_out.or(problems.into_iter().next());
+        for table in &tables {
+            for group in &table.groups {
+                for (column, values) in table.columns.iter().zip(&group.values) {
+                    let (profiler, table, what) = (table.profiler.as_str(), table.file.as_str(), group.key.as_str());
+                    let numbers = Numbers { host, profiler, table, what, column, times: &group.times, values };
+                    if numbers.known().next().is_some() {
+                        any = true;
+                        each(&numbers)?;
+                    }
+                }
+            }
+        }
+    }
+    match left_out {
+        Some(problem) => Err(problem.into()),
+        None if any => Ok(()),
+        None => Err(no_tables(manifest)),
+    }
+}
+
+/// The columns of what [`csv`] and [`parquet`] write.
+const COLUMNS: [&str; 7] = ["time_unix", "host", "profiler", "table", "what", "column", "value"];
+
 /// Every number of every table, a row each: for R, pandas, DuckDB. Times are by the controller's clock.
 ///
 /// # Errors
 /// When there are no tables, or they cannot be written.
 pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut writer = csv::Writer::from_writer(out);
-    let mut any = false;
-    let mut left_out = None;
-    for host in manifest.hosts.keys() {
-        let (tables, problems) = frame::of_host(run, manifest, host);
-        left_out = left_out.or(problems.into_iter().next());
-        for table in tables {
-            for group in &table.groups {
-                for (column, values) in table.columns.iter().zip(&group.values) {
-                    for (time, value) in group.times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
-                        if !std::mem::replace(&mut any, true) {
-                            writer.write_record([
-                                "time_unix",
-                                "host",
-                                "profiler",
-                                "table",
-                                "what",
-                                "column",
-                                "value",
-                            ])?;
-                        }
-                        let (time, value) = (format!("{time:.6}"), value.to_string());
-                        writer.write_record([&time, host, &table.profiler, &table.file, &group.key, column, &value])?;
-                    }
-                }
-            }
+    let mut headed = false;
+    let written = numbers(run, manifest, |numbers| {
+        if !std::mem::replace(&mut headed, true) {
+            writer.write_record(COLUMNS)?;
         }
-    }
+        let Numbers { host, profiler, table, what, column, .. } = *numbers;
+        for (time, value) in numbers.known() {
+            writer.write_record([&format!("{time:.6}"), host, profiler, table, what, column, &value.to_string()])?;
+        }
+        Ok(())
+    });
     writer.flush()?;
-    match left_out {
-        Some(problem) => Err(problem.into()),
-        None if any => Ok(()),
-        None => Err(no_tables(manifest)),
-    }
+    written
+}
+
+/// The same as Parquet, with times as `TIMESTAMP` in microseconds, UTC.
+///
+/// # Errors
+/// When there are no tables, or they cannot be written.
+pub fn parquet(run: &Utf8Path, manifest: &Manifest, out: &mut (dyn Write + Send)) -> Result<(), ExportError> {
+    let mut rows = columns::Rows::new(out)?;
+    let written = numbers(run, manifest, |numbers| rows.add(numbers));
+    rows.finish()?;
+    written
 }
 
 fn no_tables(manifest: &Manifest) -> ExportError {

@@ -463,6 +463,8 @@ pub enum ExportFormat {
     Perfetto,
     /// Every number of every table, a row each
     Csv,
+    /// The same as Parquet: pandas, DuckDB
+    Parquet,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use autoprof_plugin::{
-    convert::{TableWriter, open},
+    convert::{TableWriter, nanoseconds, open},
     prelude::*,
 };
 use serde_json::Value;
@@ -171,7 +171,11 @@ pub fn settle<'a, R>(
     tables: impl IntoIterator<Item = &'a mut TableWriter>,
 ) -> Result<(), ConvertError> {
     let (count, bad) = (samples.count, samples.bad);
-    if !samples.cut && bad == 0 {
+    // Interrupted before its first sample, mpstat 12.6 ends without closing what it has opened: there is nothing to be
+    // missed in a window that had room for none.
+    let room = nanoseconds(raw.args.number("interval").unwrap_or(1.0));
+    let nothing_yet = count == 0 && raw.ended_unix_ns.saturating_sub(raw.began_unix_ns) < room;
+    if bad == 0 && (!samples.cut || nothing_yet) {
         return Ok(());
     }
     let name = format!("{}.repaired.json", file.trim_end_matches(".json"));

@@ -97,6 +97,17 @@ mod tests {
     }
 
     #[test]
+    fn a_window_without_room_for_a_sample_misses_none() {
+        let head = &FILE[..FILE.find('[').unwrap() + 1];
+        let began = TIMES.0;
+        for (ended, repaired) in [(began + 500_000_000, None), (began + 3_000_000_000, Some(0))] {
+            let (_directory, raw) = raw(&Mpstat, OUTPUT, head.as_bytes(), (began, ended));
+            let table = Mpstat.convert(&raw).unwrap().remove(0);
+            assert_eq!((table.rows, table.repaired), (0, repaired));
+        }
+    }
+
+    #[test]
     fn all_cpus_and_the_sum_of_their_interrupts() {
         let invocation = encoded(&Mpstat, &Args::new());
         let start = invocation.start.unwrap();

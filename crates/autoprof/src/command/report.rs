@@ -138,11 +138,12 @@ fn side<'a>(run: &'a Utf8Path, manifest: &'a Manifest, host: Option<&'a str>) ->
 /// Writes a run for another viewer.
 pub fn export(asked: &Export) -> Result<u8, Failure> {
     let (run, manifest) = past(&asked.past)?;
-    let write = |out: &mut dyn Write| match asked.format {
+    let write = |out: &mut (dyn Write + Send)| match asked.format {
         ExportFormat::Folded => export::folded(&run, &manifest, out),
         ExportFormat::Firefox => export::firefox(&run, &manifest, out),
         ExportFormat::Perfetto => export::perfetto(&run, &manifest, out),
         ExportFormat::Csv => export::csv(&run, &manifest, out),
+        ExportFormat::Parquet => export::parquet(&run, &manifest, out),
     };
     match &asked.output {
         Some(path) => {
@@ -152,7 +153,7 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
             file.flush()?;
         }
         None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
+            let mut out = BufWriter::new(std::io::stdout());
             // A reader that is gone (`| head`) is no error.
             match write(&mut out).and_then(|()| Ok(out.flush()?)) {
                 Err(problem) if problem.is_broken_pipe() => {}
