@@ -347,7 +347,8 @@ impl HostClient {
     pub(crate) async fn watch(&mut self, beat: Duration) {
         let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + beat, beat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let checkpoint = self.context.settings.checkpoint_ms.map(Duration::from_millis);
+        // No time at all is never: there would be nothing but checkpoints.
+        let checkpoint = self.context.settings.checkpoint_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
         let mut checkpoints = checkpoint.map(|every| {
             let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -66,6 +66,7 @@ pub struct JobFile {
     /// Leave the client's program on the hosts, so that the next run need not send it.
     pub keep_client: bool,
     /// How many hosts are connected to at the same time.
+    #[serde(deserialize_with = "some")]
     pub forks: Option<u32>,
     /// Run what takes root through sudo, where its rules allow exactly that.
     pub sudo: bool,
@@ -73,6 +74,7 @@ pub struct JobFile {
     pub signaler: Option<String>,
     /// How often results are brought back while the profilers still collect: what is lost with a host is at most what
     /// came after; none: only at the end.
+    #[serde(deserialize_with = "some_time")]
     pub checkpoint: Option<Span>,
     /// Opens and closes windows by what the test prints; none: one window, around the test.
     pub windows: Option<WindowSettings>,
@@ -213,6 +215,7 @@ pub struct LimitSettings {
     /// How much one profiler may take (default: half of the host's quota, or all of it where there is only one).
     pub profiler_quota: Option<Size>,
     /// Share of the host's file system that stays free, in percent (default 5, but at most 1 GiB).
+    #[serde(deserialize_with = "percent")]
     pub keep_free: Option<u8>,
 }
 
@@ -363,6 +366,34 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>,
         }
     }
     d.deserialize_seq(HostsVisitor).and_then(not_none)
+}
+
+/// How many at the same time: one at least.
+fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(d)? {
+        Some(0) => Err(D::Error::custom("forks cannot be 0: leave the key out for the default")),
+        other => Ok(other),
+    }
+}
+
+/// How often: not all the time.
+fn some_time<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+    match Option::<Span>::deserialize(d)? {
+        Some(Span(time)) if time.is_zero() => {
+            Err(D::Error::custom("checkpoint cannot be 0: leave the key out for none"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// A share of a whole.
+fn percent<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u8>, D::Error> {
+    match Option::<u8>::deserialize(d)? {
+        Some(share) if share > 100 => {
+            Err(D::Error::custom(format!("keep_free cannot be {share}: it is a share in percent")))
+        }
+        other => Ok(other),
+    }
 }
 
 fn not_none<T, E: serde::de::Error>(list: Vec<T>) -> Result<Vec<T>, E> {
@@ -580,6 +611,21 @@ timeouts: {start: 5}
 
     fn error(text: &str) -> String {
         JobFile::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn numbers_that_could_not_be_meant_are_refused_by_name() {
+        for (text, why) in [
+            ("forks: 0", "forks cannot be 0"),
+            ("checkpoint: 0", "checkpoint cannot be 0"),
+            ("limits:\n  keep_free: 101\n", "keep_free cannot be 101"),
+        ] {
+            let said = JobFile::parse(text).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+        let job = JobFile::parse("forks: 1\nlimits: {keep_free: 100}\ncheckpoint: 0.5").unwrap();
+        assert_eq!((job.forks, job.limits.keep_free), (Some(1), Some(100)));
+        assert!(job.checkpoint.is_some());
     }
 
     #[test]

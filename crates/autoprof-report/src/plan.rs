@@ -58,6 +58,7 @@ pub fn invocation_lines(invocation: &Invocation) -> String {
         let into = stdout.map(|file| format!(" > {file}")).unwrap_or_default();
         format!("{}{into}", Command::new(argv.iter().cloned()))
     };
+    invocation.files.iter().for_each(|file| line("send", format!("{} as {}", file.from, file.name)));
     invocation.prepare.iter().for_each(|argv| line("prepare", show(argv, None)));
     if let Some(start) = &invocation.start {
         let env: String = start.env.iter().map(|(k, v)| format!("{k}={v} ")).collect();

@@ -203,7 +203,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME")]
     pub max_duration: Option<Span>,
     /// Bring results back this often while the profilers collect: a host that is lost then loses no more than that
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub checkpoint: Option<Span>,
     /// How much of a host's disk all profilers may take, such as 500M or 4G [default: half of what is free, at most 2G]
     #[arg(long, value_name = "SIZE")]
@@ -450,6 +450,14 @@ pub struct Export {
     /// Where it goes [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<Utf8PathBuf>,
+}
+
+/// A time that passes.
+fn some_time(text: &str) -> Result<Span, String> {
+    match text.parse::<Span>() {
+        Ok(Span(time)) if time.is_zero() => Err("0 is too short".to_owned()),
+        other => other.map_err(|e| e.to_string()),
+    }
 }
 
 /// A form that other programs read.

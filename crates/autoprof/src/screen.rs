@@ -256,11 +256,13 @@ impl Observer for Screen {
     }
 }
 
+/// So many hosts, in words.
+pub fn hosts(count: usize) -> String {
+    if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
+}
+
 fn phase_text(phase: RunPhase, manifest: &Manifest) -> String {
-    let hosts = match manifest.hosts.len() {
-        1 => "1 host".to_owned(),
-        n => format!("{n} hosts"),
-    };
+    let hosts = hosts(manifest.hosts.len());
     match phase {
         RunPhase::Running => {
             let skew = manifest.skew_s.filter(|_| manifest.hosts.len() > 1);

@@ -47,10 +47,17 @@
     const shapes = [], annotations = [];
     const band = (x0, x1, fill, opacity) => shapes.push({ type: "rect", xref: "x", yref: "paper", x0: iso(x0), x1: iso(x1), y0: 0, y1: 1, fillcolor: fill, opacity, line: { width: 0 }, layer: "below" });
     for (const w of meta.windows) band(w.from, w.to, colour("--band"), 0.08);
-    for (const m of meta.marks) {
+    // Names that would stand on one another go below each other.
+    const rows = [];
+    for (const m of [...meta.marks].sort((a, b) => a.at - b.at)) {
       shapes.push({ type: "line", xref: "x", yref: "paper", x0: iso(m.at), x1: iso(m.at), y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } });
       const late = m.at > whole[0] + 0.7 * (whole[1] - whole[0]);
-      annotations.push({ xref: "x", yref: "paper", x: iso(m.at), y: 1, text: plain(m.name), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", font: { size: 10, color: colour("--soft") } });
+      const share = (m.at - whole[0]) / (whole[1] - whole[0]), width = 0.02 + 0.012 * m.name.length;
+      const [from, to] = late ? [share - width, share] : [share, share + width];
+      let row = rows.findIndex((end) => end <= from);
+      if (row < 0) row = rows.length;
+      rows[row] = to;
+      annotations.push({ xref: "x", yref: "paper", x: iso(m.at), y: 1, yshift: -11 * row, text: plain(m.name), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", font: { size: 10, color: colour("--soft") } });
     }
     return { shapes, annotations };
   };

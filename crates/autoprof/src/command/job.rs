@@ -5,7 +5,7 @@ use camino::Utf8Path;
 use crate::{
     cli::{self, Global, Job, Reach, Targets},
     exit::Failure,
-    print, wire,
+    print, screen, wire,
 };
 
 /// Works with job files.
@@ -17,7 +17,7 @@ pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
             let targets = Targets { job: Some(file.clone()), reach: Reach::default(), profilers: Vec::new() };
             let asked = wire::asked(global, &targets, &read)?;
             let names = asked.set.names().join(", ");
-            print(&format!("{file}: {} hosts, profilers {names}\n", asked.hosts.len()));
+            print(&format!("{file}: {}, profilers {names}\n", screen::hosts(asked.hosts.len())));
         }
     }
     Ok(0)
