@@ -113,7 +113,7 @@ fn a_sites_own_profiler_runs_unmodified_from_a_directory_and_from_an_archive() {
 }
 
 #[test]
-fn what_autotest_says_of_a_profiler_that_it_does_not_have_comes_back() {
+fn what_autotest_cannot_do_is_said_in_its_words() {
     if lab::skip_unless(&["sshd", "python3", "tar"]) {
         return;
     }
@@ -126,6 +126,12 @@ fn what_autotest_says_of_a_profiler_that_it_does_not_have_comes_back() {
     assert!(done.stderr.contains("nosuch not present"), "{done}");
     let log = fs::read_to_string(out.join("hosts/h1/autotest/autotest.log")).unwrap();
     assert!(log.contains("nosuch not present"), "{log}");
+    let ticker = client.join("profilers/ticker/ticker.py");
+    fs::write(&ticker, TICKER.replace("os.kill(self.shell.pid, 15)", "raise RuntimeError('stuck')")).unwrap();
+    let (stuck, profiler) = (scratch.path("stuck"), profiler.replace("nosuch", "ticker"));
+    let done = run_on(&lab, "h1", &stuck, &["-p", &profiler, "--", "sleep", "0.3"]);
+    assert_eq!((done.code(), state(&lab::manifest(&stuck), "h1", "autotest").as_str()), (125, "partial"), "{done}");
+    assert!(done.stderr.contains("ended before its profilers had stopped") && done.stderr.contains("stuck"), "{done}");
     let absent = "autotest:tree=/no/such/tree,python=python3,profilers=ticker";
     let done = run_on(&lab, "h1", &scratch.path("absent"), &["-p", absent, "--", "true"]);
     assert!(done.stderr.contains("/no/such/tree cannot be read on the controller"), "{done}");

@@ -173,6 +173,12 @@ fn a_run_without_figures_says_so_and_is_compared_with_nothing() {
     let out = scratch.path("run");
     let failed = run(&["run", "-o", out.as_str(), "-p", "command:'exit 3'", "--require", "any", "--", "true"]);
     assert_eq!(failed.code(), 125, "{failed}");
+    for format in ["csv", "parquet", "folded"] {
+        let kept = scratch.write("kept", "precious");
+        let none = run(&["export", out.as_str(), "--format", format, "-o", kept.as_str()]);
+        assert_eq!((none.code(), std::fs::read_to_string(&kept).unwrap().as_str()), (2, "precious"), "{none}");
+        assert_eq!(run(&["export", out.as_str(), "--format", format]).stdout, "");
+    }
     let page = std::fs::read_to_string(out.join("report/index.html")).unwrap();
     assert!(page.contains("No profiler of this run measured a figure") && page.contains("it was not run"), "{failed}");
     let compared = run(&["compare", out.as_str(), out.as_str()]);

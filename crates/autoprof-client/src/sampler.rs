@@ -7,6 +7,7 @@ use std::{
 };
 
 use autoprof_protocol::Samples;
+use rustix::fs::OFlags;
 
 use crate::clock;
 
@@ -16,7 +17,7 @@ const LARGEST: usize = 4 << 20;
 /// Reads files at an interval and appends what they hold.
 #[derive(Debug)]
 pub struct Sampler {
-    files: Vec<(String, File)>,
+    files: Vec<(String, Source)>,
     output: File,
     every_ns: i64,
     next_boot_ns: Option<i64>,
@@ -26,13 +27,40 @@ pub struct Sampler {
     buffer: Vec<u8>,
 }
 
+/// Where a sample comes from.
+#[derive(Debug)]
+enum Source {
+    /// A file of the kernel's, which stays what it is and stays open.
+    Kept(File),
+    /// Any other, which may be replaced by another one or come later: it is opened each time.
+    Named,
+}
+
+impl Source {
+    fn of(path: &str) -> Option<Self> {
+        if path.starts_with("/proc/") || path.starts_with("/sys/") {
+            open(path).map(Self::Kept)
+        } else {
+            Some(Self::Named)
+        }
+    }
+}
+
+/// A plain file, or nothing: a FIFO or a device may have no end, or make its reader wait, and with that everything that
+/// the client has to do.
+fn open(path: &str) -> Option<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().is_ok_and(|file| file.is_file()).then_some(file)
+}
+
 impl Sampler {
-    /// Opens the files; those that are not there are left out.
+    /// Opens the files; those of the kernel's that are not there are left out.
     ///
     /// # Errors
     /// When the output cannot be made.
     pub fn open(samples: &Samples, dir: &Path) -> io::Result<Self> {
-        let files = samples.files.iter().filter_map(|path| Some((path.clone(), File::open(path).ok()?))).collect();
+        let files = samples.files.iter().filter_map(|path| Some((path.clone(), Source::of(path)?))).collect();
         let output = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(&samples.output))?;
         Ok(Self {
             files,
@@ -81,8 +109,12 @@ impl Sampler {
         self.sample.clear();
         let now = clock::now();
         writeln!(self.sample, "# {} {}", now.unix_ns, now.boot_ns)?;
-        for (path, file) in &self.files {
-            let Some(n) = read_whole(file, &mut self.buffer) else { continue };
+        for (path, source) in &self.files {
+            let read = match source {
+                Source::Kept(file) => read_whole(file, &mut self.buffer),
+                Source::Named => open(path).and_then(|file| read_whole(&file, &mut self.buffer)),
+            };
+            let Some(n) = read else { continue };
             writeln!(self.sample, "@ {path} {n}")?;
             self.sample.extend_from_slice(&self.buffer[..n]);
         }
@@ -126,6 +158,23 @@ mod tests {
         let sample = format!("@ {a} 8\none\ntwo\n");
         assert_eq!(text.matches(&sample).count(), 2, "{text}");
         assert_eq!(text.lines().filter(|l| l.starts_with("# ")).count(), 2);
+    }
+
+    #[test]
+    fn what_would_make_its_reader_wait_is_left_out_and_what_is_replaced_is_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        crate::marker::make_fifo(&dir.path().join("fifo")).unwrap();
+        std::fs::write(path("log"), "before").unwrap();
+        let files = vec![path("fifo"), "/dev/zero".into(), "/proc/kmsg".into(), path("log")];
+        let mut sampler = Sampler::open(&Samples { every_ms: 10, files, output: "out".into() }, dir.path()).unwrap();
+        sampler.begin().unwrap();
+        std::fs::write(path("other"), "afterwards").unwrap();
+        std::fs::rename(path("other"), path("log")).unwrap();
+        sampler.end().unwrap();
+        let text = std::fs::read_to_string(dir.path().join("out")).unwrap();
+        assert!(text.contains("log 6\nbefore") && text.contains("log 10\nafterwards"), "{text}");
+        assert!(!text.contains("fifo") && !text.contains("zero") && !text.contains("kmsg"), "{text}");
     }
 
     #[test]

@@ -54,6 +54,9 @@ impl ExportError {
     }
 }
 
+/// Samples of a stack that the Firefox Profiler is given one by one; the rest are one of that weight.
+const MOST_EACH: u64 = 100_000;
+
 /// Stacks of all hosts, `host;command;outer;inner COUNT`: for flamegraph.pl, inferno, speedscope.
 ///
 /// # Errors
@@ -152,9 +155,15 @@ pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(
 /// # Errors
 /// When there are no tables, or they cannot be written.
 pub fn parquet(run: &Utf8Path, manifest: &Manifest, out: &mut (dyn Write + Send)) -> Result<(), ExportError> {
-    let mut rows = columns::Rows::new(out)?;
-    let written = numbers(run, manifest, |numbers| rows.add(numbers));
-    rows.finish()?;
+    // Nothing is written until there is something.
+    let (mut out, mut rows) = (Some(out), None);
+    let written = numbers(run, manifest, |numbers| {
+        if let Some(out) = out.take() {
+            rows = Some(columns::Rows::new(out)?);
+        }
+        rows.as_mut().map_or(Ok(()), |rows| rows.add(numbers))
+    });
+    rows.map_or(Ok(()), columns::Rows::finish)?;
     written
 }
 
@@ -236,9 +245,15 @@ pub fn firefox(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Resu
                 })
                 .collect();
             let stack = profile.intern_stack_frames(*thread, frames.into_iter());
-            for _ in 0..count {
+            // As many samples as there were, as long as there are not more than anybody looks at one by one.
+            let (each, rest) = match count {
+                0..=MOST_EACH => (count, 0),
+                _ => (MOST_EACH, count - MOST_EACH),
+            };
+            let weights = (0..each).map(|_| 1).chain((rest > 0).then(|| i32::try_from(rest).unwrap_or(i32::MAX)));
+            for weight in weights {
                 let at = Timestamp::from_nanos_since_reference(*samples * 1_000_000);
-                profile.add_sample(*thread, at, stack, CpuDelta::from(INTERVAL), 1);
+                profile.add_sample(*thread, at, stack, CpuDelta::from(INTERVAL), weight);
                 *samples += 1;
             }
             any = true;

@@ -32,12 +32,23 @@ pub fn lines(files: &[Utf8PathBuf], root: Option<&str>) -> io::Result<Vec<String
     for path in files {
         for line in BufReader::new(File::open(path)?).split(b'\n') {
             // What is not UTF-8 is shown as such and takes nothing from the rest.
-            let line = String::from_utf8_lossy(&line?).into_owned();
+            let line = bounded(String::from_utf8_lossy(&line?).into_owned());
             // A semicolon would be a frame of its own.
             all.push(root.map_or(line.clone(), |root| format!("{};{line}", root.replace(';', ":"))));
         }
     }
     Ok(all)
+}
+
+/// A line whose count is none that samples could have: with the largest one that they could. Sums of any others would be
+/// more than a number can be.
+fn bounded(line: String) -> String {
+    match line.rsplit_once(' ') {
+        Some((stack, count)) if count.parse::<u32>().is_err() && count.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{stack} {}", u32::MAX)
+        }
+        _ => line,
+    }
 }
 
 /// That these files are not more than what is read for one graph.
@@ -76,4 +87,19 @@ pub fn draw(title: &str, lines: &[String]) -> io::Result<Option<String>> {
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg).map_err(io::Error::other)?;
     Ok(Some(String::from_utf8_lossy(&svg).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_cannot_be_added_up_are_drawn_as_the_largest_that_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(directory.path().join("stacks.folded")).unwrap();
+        std::fs::write(&path, "a;b 18446744073709551615\na;c 99999999999999999999999\na;d 7\nnonsense\n").unwrap();
+        let lines = lines(&[path], None).unwrap();
+        assert_eq!(lines, ["a;b 4294967295", "a;c 4294967295", "a;d 7", "nonsense"]);
+        assert!(draw("t", &lines).unwrap().is_some());
+    }
 }

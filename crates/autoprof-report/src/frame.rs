@@ -6,6 +6,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::place::{self, Place};
 
+/// Largest number of a table that is taken for one: a byte count of an exbibyte.
+const MOST: f64 = (1u64 << 60) as f64;
+
 /// The first column of every table that has a time axis: seconds since 1970, by the host's clock.
 const TIME: &str = "time_unix";
 
@@ -205,7 +208,7 @@ fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, boo
     let (mut count, mut whole) = (0, true);
     for row in std::iter::once(Ok(first)).chain(rows) {
         let row = row?;
-        let Some(Ok(time)) = row.get(0).map(str::parse::<f64>) else { continue };
+        let Some(time) = row.get(0).and_then(number) else { continue };
         // The time is one of them.
         count += numbers.len() + 1;
         if count > most {
@@ -232,11 +235,16 @@ fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, boo
         let group = &mut frame.groups[at];
         group.times.push(time - ahead_s);
         for (list, at) in group.values.iter_mut().zip(&numbers) {
-            list.push(row.get(*at).and_then(|value| value.parse().ok()).unwrap_or(f64::NAN));
+            list.push(row.get(*at).and_then(number).unwrap_or(f64::NAN));
         }
     }
     frame.groups.iter_mut().for_each(Group::without_stub);
     Ok(Some((frame, whole)))
+}
+
+/// A number that something was measured to be: sums of any larger ones would be none.
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.abs() <= MOST)
 }
 
 #[cfg(test)]

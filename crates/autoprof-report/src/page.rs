@@ -217,7 +217,7 @@ fn host_page(
         _ => None,
     };
     // One that a page cannot hold takes nothing from the rest either.
-    let timeline = timeline::read(&timeline::files(run, manifest, name), begin, frame::ahead_s(host));
+    let timeline = timeline::read(&timeline::files(run, manifest, name), (begin, end), frame::ahead_s(host));
     let timeline = timeline.unwrap_or_else(|e| {
         problems.push(format!("its stacks over time are not shown: {e}"));
         None

@@ -38,12 +38,12 @@ pub fn files(run: &Utf8Path, manifest: &Manifest, host: &str) -> Vec<Utf8PathBuf
     place::tables(run, manifest, host, FILE)
 }
 
-/// Reads them; none: there is nothing in them. Times before `begin` (by the controller's clock, as all of the page; the
-/// host's is `ahead` of it) are the begin's.
+/// Reads them; none: there is nothing in them. What is not between `begin` and `end` (by the controller's clock, as all of
+/// the page; the host's is `ahead` of it), give or take a second, is left out.
 ///
 /// # Errors
 /// When a file cannot be read, or has more in it than a page can hold.
-pub fn read(files: &[Utf8PathBuf], begin: f64, ahead: f64) -> io::Result<Option<Timeline>> {
+pub fn read(files: &[Utf8PathBuf], (begin, end): (f64, f64), ahead: f64) -> io::Result<Option<Timeline>> {
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut samples: Vec<(i64, usize, u64)> = Vec::new();
     let mut text = 0;
@@ -51,6 +51,9 @@ pub fn read(files: &[Utf8PathBuf], begin: f64, ahead: f64) -> io::Result<Option<
         for line in BufReader::new(File::open(path)?).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
             let Some((at, stack, count)) = sample(&line) else { continue };
+            if !(begin - 1.0..=end + 1.0).contains(&(at - ahead)) {
+                continue;
+            }
             let number = match numbers.get(stack) {
                 Some(number) => *number,
                 None => {
@@ -94,24 +97,24 @@ pub fn read(files: &[Utf8PathBuf], begin: f64, ahead: f64) -> io::Result<Option<
 fn sample(line: &str) -> Option<(f64, &str, u64)> {
     let (rest, count) = line.rsplit_once(' ')?;
     let (at, stack) = rest.split_once(';')?;
-    Some((at.parse().ok().filter(|at: &f64| at.is_finite())?, stack, count.parse().ok()?))
+    Some((at.parse().ok().filter(|at: &f64| at.is_finite())?, stack, u64::from(count.parse::<u32>().ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn timeline(text: &[u8], begin: f64, ahead: f64) -> io::Result<Option<Timeline>> {
+    fn timeline(text: &[u8], (begin, end): (f64, f64), ahead: f64) -> io::Result<Option<Timeline>> {
         let directory = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(directory.path().join(FILE)).unwrap();
         std::fs::write(&path, text).unwrap();
-        read(&[path], begin, ahead)
+        read(&[path], (begin, end), ahead)
     }
 
     #[test]
     fn samples_are_counted_by_steps_since_the_begin_by_the_controllers_clock() {
-        let text = b"102.020;b;c 2\n101.999;a 1\nnonsense\n100.000;a 4\n102.500;a x\n";
-        let read = timeline(text, 100.0, 1.0).unwrap().unwrap();
+        let text = b"102.020;b;c 2\n101.999;a 1\nnonsense\n100.000;a 4\n102.500;a x\n1e308;a 1\n200.0;a 1\n";
+        let read = timeline(text, (100.0, 103.0), 1.0).unwrap().unwrap();
         let known = Timeline {
             stacks: vec!["b;c".into(), "a".into()],
             step: vec![0, 49, 2],
@@ -123,8 +126,10 @@ mod tests {
 
     #[test]
     fn nothing_is_no_timeline_and_too_much_is_said() {
-        assert_eq!(timeline(b"", 0.0, 0.0).unwrap(), None);
+        assert_eq!(timeline(b"", (0.0, 9.0), 0.0).unwrap(), None);
         let text = "1.0;a 1\n".repeat(MOST_SAMPLES + 1);
-        assert!(timeline(text.as_bytes(), 0.0, 0.0).unwrap_err().to_string().contains("more than a page can hold"));
+        assert!(
+            timeline(text.as_bytes(), (0.0, 9.0), 0.0).unwrap_err().to_string().contains("more than a page can hold")
+        );
     }
 }

@@ -18,6 +18,8 @@ const NAME: &str = "autotest";
 const TREE: &str = "tree";
 /// What Autotest prints.
 const LOG: &str = "autotest.log";
+/// Says that all steps were taken: Autotest's own status is that of whatever came last.
+const DONE: &str = "autotest.done";
 
 const PARAMS: &[Param] = &[
     Param::new("tree", ParamType::String, "Autotest's client: a directory or tar archive of the controller"),
@@ -82,6 +84,7 @@ trap '' USR1
 client=$!
 trap 'exit 1' USR1
 ended() {
+    [ "$(cat "$home/ended")" != 127 ] || command -v "$python" >/dev/null || echo "$python is not there" >&2
     echo "Autotest ended before $1 ($(cat "$home/ended")): $(grep -E 'Error|not present' autotest.log | tail -n 1 | tr '\t' ' ')" >&2
     exit 1
 }
@@ -97,7 +100,9 @@ finish() {
     awaits report "its profilers had stopped"
     echo A >"$dir/profiler.report"
     wait $client
-    exit "$(cat "$home/ended")"
+    [ "$(cat "$home/ended")" = 0 ] || ended "its profilers had reported"
+    echo "started, stopped, reported" >autotest.done
+    exit 0
 }
 exec 3<>autotest.fifo 4<>autotest.ack
 while read -r word <&3; do
@@ -173,12 +178,10 @@ impl ArgEncoder for Autotest {
         let python = match args.string("python").filter(|python| !python.trim().is_empty()) {
             // It may be anywhere; if it is not, Autotest does not come up, and that is said.
             Some(python) => python,
-            None => *["python2", "python", "python3"].iter().find(|name| facts.tools.contains_key(**name)).ok_or_else(
-                || {
-                    ArgError::new(ArgErrorKind::Missing, "no Python is installed")
-                        .with_hint("install the one that the Autotest tree is written for, or name it with python=PATH")
-                },
-            )?,
+            None => *["python2", "python", "python3"].iter().find(|name| is_python(facts, name)).ok_or_else(|| {
+                ArgError::new(ArgErrorKind::Missing, "no Python is installed")
+                    .with_hint("install the one that the Autotest tree is written for, or name it with python=PATH")
+            })?,
         };
         let home = sent(NAME, "");
         let script = |body: &str| format!("set -- {home} \"$@\"\n{body}");
@@ -199,11 +202,20 @@ impl ArgEncoder for Autotest {
                 ..Start::default()
             }),
             stop: Stop { signal: StopSignal::User1, grace_ms: grace(args) },
-            outputs: vec![Output { file: LOG.to_owned(), format: OutputFormat::Text, required: true }],
+            // Whatever a tool says with its status when it is asked to end is taken for an end.
+            report: vec![Report { argv: words(&["test", "-s", DONE]), stdout: None, timeout_ms: 10_000 }],
+            outputs: [LOG, DONE]
+                .map(|file| Output { file: file.to_owned(), format: OutputFormat::Text, required: false })
+                .into(),
             restart_after_reboot: true,
             ..Invocation::default()
         })
     }
+}
+
+/// Whether it says that it is: what stands in for one that is not installed (pyenv's) says something else.
+fn is_python(facts: &HostFacts, name: &str) -> bool {
+    facts.tools.get(name).is_some_and(|tool| tool.version.starts_with("Python"))
 }
 
 /// Seconds as milliseconds; the parameter is checked to be at most an hour.
@@ -266,7 +278,7 @@ mod tests {
 
     fn encoded(profilers: Value) -> Result<Invocation, ArgError> {
         let args = Args::new().with("tree", "/opt/a b/client").with("profilers", profilers);
-        Autotest.encode(&args.complete(&AUTOTEST)?, &host_with(&["python3", "tar"], "3.11"))
+        Autotest.encode(&args.complete(&AUTOTEST)?, &host_with(&["python3", "tar"], "Python 3.11"))
     }
 
     fn map(entries: &[(&str, Value)]) -> Value {

@@ -4,7 +4,7 @@ use autoprof_plugin::{
     prelude::*,
 };
 
-use crate::subcommand::{SIZE, invocation, perf};
+use crate::subcommand::{SIZE, ended_early, invocation, perf};
 
 const DATA: &str = "perf.c2c.data";
 const OUTPUT: &str = "perf.c2c.txt";
@@ -49,6 +49,7 @@ impl ArgEncoder for PerfC2c {
                 table.row(raw.ended_unix_ns, [name.trim().to_owned(), count.to_string()])?;
             }
         }
+        ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
         lines.warnings().for_each(|warning| table.warn(warning));
         Ok(vec![table.finish()?])
     }

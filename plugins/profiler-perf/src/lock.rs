@@ -4,7 +4,7 @@ use autoprof_plugin::{
     prelude::*,
 };
 
-use crate::subcommand::{SIZE, invocation, milliseconds, perf};
+use crate::subcommand::{SIZE, ended_early, invocation, milliseconds, perf};
 
 const DATA: &str = "perf.lock.data";
 const OUTPUT: &str = "perf.lock.txt";
@@ -53,6 +53,7 @@ impl ArgEncoder for PerfLock {
                 table.row(raw.ended_unix_ns, names.into_iter().chain(times))?;
             }
         }
+        ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
         lines.warnings().for_each(|warning| table.warn(warning));
         Ok(vec![table.finish()?])
     }
@@ -82,6 +83,14 @@ mod tests {
         assert_eq!(table.rows, 2, "{csv}");
         assert_eq!(csv.lines().nth(1), Some("15.000000,exc_page_fault+0x1d8,rwsem:R,2,26.14,13.97,13.07"));
         assert!(csv.lines().nth(2).unwrap().starts_with("15.000000,call_timer_fn+0x29,spinlock,23,0.36385,"), "{csv}");
+    }
+
+    #[test]
+    fn that_the_file_was_full_is_said() {
+        let full = b"[ perf record: perf size limit reached (1290 KB), stopping session ]\n";
+        let files: [(&str, &[u8]); 2] = [(OUTPUT, TEXT.as_bytes()), ("stderr.txt", full)];
+        let (tables, _) = converted(&PerfLock, &Args::new(), &files, (10, 5), "lock.csv");
+        assert!(tables.unwrap()[0].warnings[0].contains("recording ended before the window"));
     }
 
     proptest! {

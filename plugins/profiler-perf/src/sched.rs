@@ -7,7 +7,7 @@ use autoprof_plugin::{
 };
 
 use crate::{
-    subcommand::{SIZE, invocation, milliseconds, perf},
+    subcommand::{SIZE, ended_early, invocation, milliseconds, perf},
     timeline::reference,
 };
 
@@ -87,6 +87,7 @@ fn delays(raw: &RawResults) -> Result<Table, ConvertError> {
             table.row(at, ["sched_delay_us".to_owned(), range, count.to_string()])?;
         }
     }
+    ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
     lines.warnings().for_each(|warning| table.warn(warning));
     table.finish()
 }

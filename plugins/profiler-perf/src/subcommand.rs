@@ -1,6 +1,10 @@
 //! What `perf sched`, `perf lock` and `perf c2c` have in common: each records what it needs by a command of its own, and
 //! each says of its records what they mean.
-use autoprof_plugin::{prelude::*, words};
+use autoprof_plugin::{
+    convert::{Lines, open},
+    prelude::*,
+    words,
+};
 
 /// How large the recorded file may become.
 pub const SIZE: Param = Param::new("megabytes", ParamType::Integer, "size of what is recorded; then it has ended")
@@ -51,6 +55,21 @@ pub fn invocation(what: &str, data: &str, args: &Args, reports: &[(String, &str)
         restart_after_reboot: true,
         ..Invocation::default()
     }
+}
+
+/// That recording ended before the window did, if it has: perf says so on standard error.
+pub fn ended_early(raw: &RawResults) -> Result<Option<String>, ConvertError> {
+    const STDERR: &str = "stderr.txt";
+    if !raw.file(STDERR).exists() {
+        return Ok(None);
+    }
+    let mut lines = Lines::new(open(raw, STDERR)?);
+    while let Some(line) = lines.next_text()? {
+        if line.contains("size limit reached") {
+            return Ok(Some("recording ended before the window: perf's file was full (megabytes)".to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// A number and its unit of time, in milliseconds.

@@ -42,7 +42,7 @@ impl ArgEncoder for Cat {
             return Err(range(format!("files: 1 to {MOST_FILES} can be copied, not {}", files.len())));
         }
         if let Some(bad) = files.iter().find(|path| !path.starts_with('/') || path.contains(['\0', '\n'])) {
-            return Err(range(format!("files: {bad:?} is no absolute path")));
+            return Err(range(format!("files: {bad:?} is no absolute path on one line")));
         }
         let slabs = facts.uid != 0 && files.contains(&"/proc/slabinfo");
         Ok(Invocation {
@@ -63,13 +63,16 @@ impl ArgEncoder for Cat {
         let files = raw.args.strings("files");
         let mut table = TableWriter::create(raw, "values.csv", interval, &["file", "name", "value", "value_kib"])?;
         let mut reader = Reader::new(open(raw, OUTPUT)?, files.len());
-        let mut seen = vec![false; files.len()];
+        let (mut seen, mut samples) = (vec![0u64; files.len()], 0u64);
         while let Some(sample) = reader.next_sample()? {
-            files.iter().zip(&mut seen).for_each(|(file, seen)| *seen |= sample.has(file));
+            samples += 1;
+            files.iter().zip(&mut seen).for_each(|(file, seen)| *seen += u64::from(sample.has(file)));
             write(&mut table, &sample)?;
         }
-        for (file, _) in files.iter().zip(&seen).filter(|(_, seen)| !**seen) {
-            table.warn(format!("{file} could not be read"));
+        for (file, seen) in files.iter().zip(seen).filter(|(_, seen)| *seen < samples) {
+            let missing =
+                if seen == 0 { String::new() } else { format!(" in {} of {samples} samples", samples - seen) };
+            table.warn(format!("{file} could not be read{missing}: not there, no plain file, or larger than 4 MiB"));
         }
         if reader.cut > 0 {
             table.warn(format!("{} samples that are not whole were left out", reader.cut));
@@ -171,7 +174,10 @@ ext4_inode_cache   12000  12600   1184   27    8 : tunables    0    0    0 : sla
     #[test]
     fn a_file_that_is_not_there_is_said() {
         let sample = "# 10000000000 5\n@ /proc/meminfo 0\n";
-        assert_eq!(table(sample.as_bytes(), "values.csv").0.warnings, ["/proc/slabinfo could not be read"]);
+        assert_eq!(
+            table(sample.as_bytes(), "values.csv").0.warnings,
+            ["/proc/slabinfo could not be read: not there, no plain file, or larger than 4 MiB"]
+        );
     }
 
     #[test]

@@ -99,11 +99,16 @@ impl ArgEncoder for Inotify {
         let mut seconds = Seconds::new(TableWriter::create(raw, "inotify.csv", 1.0, &columns)?);
         if raw.file(OUTPUT).exists() {
             let mut lines = Lines::new(open(raw, OUTPUT)?);
-            let mut lost = 0_u64;
+            let (mut lost, mut gone) = (0_u64, false);
             while let Some(line) = lines.next_text()? {
                 // `1795715089 CREATE,ISDIR /a/b`; what follows a line's end in a name is no such line.
                 let mut fields = line.splitn(3, ' ');
                 let (Some(Ok(second)), Some(kinds)) = (fields.next().map(str::parse), fields.next()) else { continue };
+                // A name may have a line's end in it, and then anything.
+                if !(raw.began_unix_ns / SECOND - 1..=raw.ended_unix_ns / SECOND + 1).contains(&second) {
+                    continue;
+                }
+                gone |= kinds.contains("DELETE_SELF") || kinds.contains("MOVE_SELF");
                 lost += u64::from(kinds.contains("Q_OVERFLOW"));
                 let of = |kind: &str| KINDS.iter().position(|known| kind.eq_ignore_ascii_case(known));
                 for kind in kinds.split(',').filter_map(of) {
@@ -114,6 +119,11 @@ impl ArgEncoder for Inotify {
             lines.warnings().for_each(|warning| seconds.table.warn(warning));
             if lost > 0 {
                 seconds.table.warn(format!("the kernel lost events {lost} times: its queue was full"));
+            }
+            if gone {
+                seconds
+                    .table
+                    .warn("directories were removed or moved meanwhile: what was put in their place is not seen");
             }
             if lines.torn() {
                 seconds.table.repaired(seconds.table.rows());

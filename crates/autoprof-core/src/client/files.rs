@@ -69,8 +69,12 @@ pub(super) fn unreadable(files: &[SentFile]) -> Option<String> {
         if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
             return Some(format!("{from} cannot be sent as {name:?}, which is not a plain name"));
         }
-        let looked =
-            fs::metadata(from).and_then(|found| if found.is_dir() { Ok(()) } else { fs::File::open(from).map(drop) });
+        let looked = fs::metadata(from).and_then(|found| match found.file_type() {
+            kind if kind.is_dir() => fs::read_dir(from).map(drop),
+            kind if kind.is_file() => fs::File::open(from).map(drop),
+            // Reading of a FIFO or a device may never end.
+            _ => Err(io::Error::other("it is neither a file nor a directory")),
+        });
         let here = std::env::current_dir().unwrap_or_default();
         looked.err().map(|e| format!("{from} cannot be read on the controller: {e} (seen from {})", here.display()))
     })
@@ -83,19 +87,33 @@ fn pack(contents: &Contents) -> io::Result<Bytes> {
     archive.follow_symlinks(false);
     for (profiler, files) in contents {
         for file in files {
-            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.from));
             let to = Path::new(profiler).join(&file.name);
             // What the user named may be a link; what is in a directory stays what it is.
-            let from = fs::canonicalize(&file.from).map_err(named)?;
-            let packed = if from.is_dir() {
-                archive.append_dir_all(&to, &from)
-            } else {
-                archive.append_path_with_name(&from, &to)
-            };
-            packed.map_err(named)?;
+            let from = fs::canonicalize(&file.from).map_err(|e| about(Path::new(&file.from), &e))?;
+            add(&mut archive, &from, &to)?;
         }
     }
     Ok(archive.into_inner()?.0.into())
+}
+
+/// Adds a file, or a directory with its files, directories and links. What is something else is left out: it has no content
+/// that could be sent.
+fn add(archive: &mut tar::Builder<Bounded>, from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from).map_err(|e| about(from, &e))?.file_type();
+    if kind.is_dir() {
+        archive.append_dir(to, from).map_err(|e| about(from, &e))?;
+        for entry in fs::read_dir(from).map_err(|e| about(from, &e))? {
+            let entry = entry.map_err(|e| about(from, &e))?;
+            add(archive, &entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if kind.is_file() || kind.is_symlink() {
+        archive.append_path_with_name(from, to).map_err(|e| about(from, &e))?;
+    }
+    Ok(())
+}
+
+fn about(path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }
 
 /// Memory that takes so much and no more.
@@ -133,6 +151,7 @@ mod tests {
         fs::write(tree.join("run"), "#!/bin/sh\n").unwrap();
         fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("run", tree.join("link")).unwrap();
+        std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
         symlink(&tree, dir.path().join("here")).unwrap();
         let files = vec![sent(&script, "s.bt"), sent(&dir.path().join("here"), "tree")];
         assert_eq!(unreadable(&files), None);
@@ -150,6 +169,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let absent = unreadable(&[sent(&dir.path().join("absent"), "x")]).unwrap();
         assert!(absent.contains("absent") && absent.contains("No such file"), "{absent}");
+        let device = unreadable(&[sent(Path::new("/dev/zero"), "x")]).unwrap();
+        assert!(device.contains("neither a file nor a directory"), "{device}");
         for name in ["", "..", "a/b", ".x"] {
             assert!(unreadable(&[sent(dir.path(), name)]).is_some(), "{name:?}");
         }

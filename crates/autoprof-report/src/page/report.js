@@ -212,7 +212,7 @@
   };
 
   // Of a host whose samples have times: a heat map of seconds and parts of a second, and the flame graph of an interval.
-  const STEP = 20, STEPS = 1000 / STEP;
+  const STEP = 20, STEPS = 1000 / STEP, DEEPEST = 512;
   let timeline = null, interval = null, choosing = null;
   const showTimeline = (samples) => {
     element("interval").hidden = !samples;
@@ -273,7 +273,7 @@
       const count = timeline.count[n];
       let node = 0;
       nodes[0].count += count;
-      for (const name of timeline.stacks[timeline.stack[n]].split(";")) {
+      for (const name of timeline.stacks[timeline.stack[n]].split(";", DEEPEST)) {
         let next = nodes[node].own.get(name);
         if (next === undefined) {
           next = nodes.length;

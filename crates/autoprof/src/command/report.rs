@@ -11,7 +11,8 @@ use autoprof_core::{
 };
 use autoprof_report::{
     compare::{self, Side},
-    export, page, show,
+    export::{self, ExportError},
+    page, show,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -147,10 +148,23 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
     };
     match &asked.output {
         Some(path) => {
-            let file = File::create(path).map_err(|e| Failure::usage(format!("cannot write {path}: {e}")))?;
-            let mut file = BufWriter::new(file);
-            write(&mut file)?;
-            file.flush()?;
+            let cannot = |e: std::io::Error| Failure::usage(format!("cannot write {path}: {e}"));
+            // A file that is there is replaced by a whole one or stays; a device or a FIFO is written to.
+            let replaced = !path.exists() || path.is_file();
+            let part = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default()));
+            let to = if replaced { &part } else { path };
+            let mut file = BufWriter::new(File::create(to).map_err(cannot)?);
+            let written = write(&mut file).and_then(|()| Ok(file.flush()?));
+            match written {
+                // What can be had is in it.
+                Ok(()) | Err(ExportError::Incomplete(_)) if replaced => std::fs::rename(to, path).map_err(cannot)?,
+                Err(_) if replaced => drop(std::fs::remove_file(to)),
+                _ => {}
+            }
+            written?;
+        }
+        None if asked.format == ExportFormat::Parquet && std::io::stdout().is_terminal() => {
+            return Err(Failure::usage("Parquet is nothing for a terminal: -o names a file"));
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout());
