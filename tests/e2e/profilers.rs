@@ -246,7 +246,7 @@ fn what_cannot_run_says_why_before_the_test() {
         let dry = run(&["run", "--dry-run", "-p", pid]);
         assert!(dry.code() == 0 && dry.stdout.contains("-p 17"), "{dry}");
     }
-    let names = "dmesg sysinfo numastat turbostat nvidia-smi powertop kvm_stat inotify strace tcpdump bpftrace trace-cmd blktrace cat";
+    let names = "dmesg journal sysinfo numastat turbostat nvidia-smi powertop kvm_stat inotify strace tcpdump bpftrace trace-cmd blktrace cat";
     for name in names.split(' ') {
         assert!(listed.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not listed:\n{listed}");
     }

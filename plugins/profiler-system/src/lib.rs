@@ -1,9 +1,10 @@
-//! What the machine itself has to say: dmesg, sysinfo (what it is, before and after), numastat, turbostat, nvidia-smi,
-//! inotify, powertop, kvm_stat.
+//! What the machine itself has to say: dmesg, journal, sysinfo (what it is, before and after), numastat, turbostat,
+//! nvidia-smi, inotify, powertop, kvm_stat.
 #![forbid(unsafe_code)]
 
 mod dmesg;
 mod inotify;
+mod journal;
 mod kvm_stat;
 mod numastat;
 mod nvidia;
@@ -15,6 +16,7 @@ use autoprof_plugin::prelude::*;
 
 pub use dmesg::{DMESG, Dmesg};
 pub use inotify::{INOTIFY, Inotify};
+pub use journal::{JOURNAL, Journal};
 pub use kvm_stat::{KVM_STAT, KvmStat};
 pub use numastat::{NUMASTAT, Numastat};
 pub use nvidia::{NVIDIA_SMI, NvidiaSmi};
@@ -22,12 +24,13 @@ pub use powertop::{POWERTOP, Powertop};
 pub use sysinfo::{SYSINFO, Sysinfo};
 pub use turbostat::{TURBOSTAT, Turbostat};
 
-/// Adds the encoders of dmesg, sysinfo, numastat, turbostat, nvidia-smi, inotify, powertop and kvm_stat.
+/// Adds the encoders of dmesg, journal, sysinfo, numastat, turbostat, nvidia-smi, inotify, powertop and kvm_stat.
 ///
 /// # Errors
 /// When there is a profiler of one of these names already.
 pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(Dmesg))?;
+    registry.add_encoder(Arc::new(Journal))?;
     registry.add_encoder(Arc::new(Sysinfo))?;
     registry.add_encoder(Arc::new(Numastat))?;
     registry.add_encoder(Arc::new(Turbostat))?;
@@ -37,7 +40,10 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
     registry.add_encoder(Arc::new(KvmStat))
 }
 
-export_plugin!(register, profilers = [DMESG, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY, POWERTOP, KVM_STAT]);
+export_plugin!(
+    register,
+    profilers = [DMESG, JOURNAL, SYSINFO, NUMASTAT, TURBOSTAT, NVIDIA_SMI, INOTIFY, POWERTOP, KVM_STAT]
+);
 
 fn text(file: &str, required: bool) -> Output {
     Output { file: file.to_owned(), format: OutputFormat::Text, required }

@@ -1,0 +1,152 @@
+//! journal: what services and the kernel log to systemd's journal during the window.
+use autoprof_plugin::{
+    convert::{Lines, TableWriter, open},
+    installed,
+    prelude::*,
+    words,
+};
+use serde_json::Value as Json;
+
+use crate::text;
+
+const OUTPUT: &str = "journal.json";
+
+/// Names of priorities, from 0 on, as journalctl(1) and syslog(3) have them.
+const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+const PARAMS: &[Param] = &[
+    Param::new("units", ParamType::Strings, "only what these units log; all of them by default"),
+    Param::new("priority", ParamType::String, "only what is at least as urgent")
+        .default("debug")
+        .range("emerg|alert|crit|err|warning|notice|info|debug"),
+];
+
+/// journal as users know it.
+pub const JOURNAL: ProfilerInfo = ProfilerInfo::new("journal", "messages in systemd's journal, as they come")
+    .params(PARAMS)
+    .tools("journalctl:--version")
+    .example("journalctl --follow --lines=0 --no-pager --output=json");
+
+/// Follows the journal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Journal;
+
+impl ArgEncoder for Journal {
+    fn profiler(&self) -> &ProfilerInfo {
+        static INFO: ProfilerInfo = JOURNAL;
+        &INFO
+    }
+
+    fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
+        let tool = installed(facts, "journalctl", "systemd (Debian, Fedora)")?;
+        let mut argv = words(&["journalctl", "--follow", "--lines=0", "--no-pager", "--output=json"]);
+        if tool.is_at_least(&[236]) {
+            argv.push("--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT".to_owned());
+        }
+        argv.push(format!("--priority={}", args.string("priority").unwrap_or("debug")));
+        argv.extend(args.strings("units").iter().map(|unit| format!("--unit={unit}")));
+        let mut invocation = Invocation {
+            start: Some(Start { argv, stdout: Some(OUTPUT.to_owned()), ..Start::default() }),
+            stop: Stop { signal: StopSignal::Terminate, ..Stop::default() },
+            // Nothing may be logged.
+            outputs: vec![text(OUTPUT, false)],
+            restart_after_reboot: true,
+            ..Invocation::default()
+        };
+        if facts.uid != 0 {
+            invocation
+                .notes
+                .push("a user who is not in the group systemd-journal is shown what his own programs log".to_owned());
+        }
+        Ok(invocation)
+    }
+
+    fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+        let mut table = TableWriter::create(raw, "journal.csv", 1.0, &["unit", "level", "message"])?;
+        if !raw.file(OUTPUT).exists() {
+            return Ok(vec![table.finish()?]);
+        }
+        let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut unread = 0u64;
+        while let Some(line) = lines.next_text()? {
+            let Some((at, cells)) = serde_json::from_str(&line).ok().and_then(|entry| row(&entry)) else {
+                unread += 1;
+                continue;
+            };
+            table.row(at, cells)?;
+        }
+        lines.warnings().for_each(|warning| table.warn(warning));
+        if unread > 0 {
+            table.warn(format!("{unread} lines that are no entries were left out"));
+        }
+        if lines.torn() {
+            table.repaired(table.rows());
+        }
+        Ok(vec![table.finish()?])
+    }
+}
+
+/// When, who, how urgent, what.
+fn row(entry: &Json) -> Option<(i64, [String; 3])> {
+    let text = |name: &str| entry[name].as_str();
+    let at = text("__REALTIME_TIMESTAMP")?.parse::<i64>().ok()?.checked_mul(1000)?;
+    let unit = text("_SYSTEMD_UNIT").or_else(|| text("SYSLOG_IDENTIFIER")).unwrap_or_default();
+    let level = text("PRIORITY").and_then(|level| LEVELS.get(level.parse::<usize>().ok()?)).unwrap_or(&"");
+    let message = match &entry["MESSAGE"] {
+        Json::String(text) => text.clone(),
+        // What is not UTF-8, or has bytes that cannot be printed, is a list of bytes (systemd's journal export formats).
+        Json::Array(bytes) => {
+            let bytes = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect::<Vec<_>>();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => String::new(),
+    };
+    Some((at, [unit.to_owned(), (*level).to_owned(), message]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{converted, facts};
+    use proptest::prelude::*;
+
+    // systemd 252; the second is shortened, and its message made one that cannot be printed.
+    const TEXT: &str = r#"{"SYSLOG_IDENTIFIER":"autoprof-test","__REALTIME_TIMESTAMP":"1795722168676528","_HOSTNAME":"vm","MESSAGE":"hello x","PRIORITY":"4","_PID":"18275"}
+{"__REALTIME_TIMESTAMP":"1795722169000000","_SYSTEMD_UNIT":"db.service","SYSLOG_IDENTIFIER":"db","MESSAGE":[97,1,98]}
+nonsense
+{"__REALTIME_TIMESTAMP":"17957221"#;
+
+    #[test]
+    fn entries_are_rows_of_the_unit_or_of_who_logged() {
+        let (tables, csv) = converted(&Journal, &[(OUTPUT, TEXT.as_bytes())], (1_795_722_168, 5), "journal.csv");
+        let table = tables.unwrap().remove(0);
+        assert_eq!((table.rows, table.repaired), (2, Some(2)), "{csv}");
+        assert!(table.warnings.iter().any(|w| w == "1 lines that are no entries were left out"), "{table:?}");
+        assert_eq!(csv.lines().nth(1), Some("1795722168.676528,autoprof-test,warning,hello x"));
+        assert_eq!(csv.lines().nth(2), Some("1795722169.000000,db.service,,a\u{1}b"));
+    }
+
+    #[test]
+    fn units_and_priority_are_words_of_their_own() {
+        let args = Args::new().with("units", "a b; c").with("priority", "err").complete(&JOURNAL).unwrap();
+        let mut host = facts(&["journalctl"]);
+        if let Some(tool) = host.tools.get_mut("journalctl") {
+            tool.version = "systemd 252 (252.39-1)".to_owned();
+        }
+        let argv = Journal.encode(&args, &host).unwrap().start.unwrap().argv;
+        assert_eq!(
+            argv[5..],
+            ["--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT", "--priority=err", "--unit=a b; c"]
+        );
+        assert!(Args::new().with("priority", "loud").complete(&JOURNAL).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_of_a_byte_makes_it_panic(at in 0..TEXT.len(), byte: u8) {
+            let mut bytes = TEXT.as_bytes().to_vec();
+            bytes[at] = byte;
+            let _ = converted(&Journal, &[(OUTPUT, &bytes)], (1_795_722_168, 5), "journal.csv");
+        }
+    }
+}
