@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::start;
@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long it waits for somebody to attach, or to tell an attached client something, before it ends. Those who listen
 /// ask for signs of life at least twice a minute.
 const IDLE: Duration = Duration::from_secs(300);
+/// How long an `attach` may take to do what it was told when another one takes its place.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How much of what `attach` says on standard error is passed on.
 const LAST_WORDS: u64 = 2000;
 /// The certificates, which the library takes from a file.
@@ -111,6 +113,32 @@ struct Attached {
     output: Lines<BufReader<ChildStdout>>,
 }
 
+impl Attached {
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        command.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let none = || io::Error::other("a pipe is missing");
+        let input = child.stdin.take().ok_or_else(none)?;
+        let output = BufReader::new(child.stdout.take().ok_or_else(none)?).lines();
+        Ok(Self { child, input, output })
+    }
+
+    /// Lets it do what it was told, which it may not even have read yet, and end. What it says meanwhile is said again by
+    /// the next one.
+    async fn leave(self) -> io::Result<()> {
+        let Self { mut child, input, mut output } = self;
+        drop(input);
+        let ended = async {
+            while output.next_line().await?.is_some() {}
+            child.wait().await
+        };
+        match timeout(LEAVE, ended).await {
+            Ok(ended) => ended.map(drop),
+            Err(_) => child.kill().await,
+        }
+    }
+}
+
 /// What of an event is looked at here.
 #[derive(Deserialize)]
 struct Numbered {
@@ -151,18 +179,15 @@ impl Relay {
 
     /// Attaches behind an event, instead of whoever is attached.
     async fn attach(&mut self, after: u64) -> io::Result<()> {
-        if let Some(mut before) = self.attached.take() {
-            before.child.kill().await?;
+        if let Some(before) = self.attached.take() {
+            before.leave().await?;
         }
         let mut command = Command::new(self.dir.join("autoprof-client"));
-        command.arg("attach").arg(&self.dir).arg(after.to_string()).kill_on_drop(true);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let none = || io::Error::other("a pipe is missing");
-        let input = child.stdin.take().ok_or_else(none)?;
-        let output = BufReader::new(child.stdout.take().ok_or_else(none)?).lines();
+        command.arg("attach").arg(&self.dir).arg(after.to_string());
+        let attached = Attached::spawn(command)?;
         self.last = after;
         self.obeyed = 0;
-        self.attached = Some(Attached { child, input, output });
+        self.attached = Some(attached);
         Ok(())
     }
 
@@ -189,5 +214,22 @@ impl Relay {
     async fn say(&self, what: What) -> io::Result<()> {
         let said = Said { last: self.last, what };
         self.broker.publish(self.event.clone(), said.to_string().into()).await.map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_it_was_told_is_done_before_it_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let done = directory.path().join("done");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo busy; sleep 0.3; cat > \"$1\"", "sh"]).arg(&done);
+        let mut attached = Attached::spawn(command).unwrap();
+        attached.input.write_all(b"1 stop A\n").await.unwrap();
+        attached.leave().await.unwrap();
+        assert_eq!(fs::read_to_string(done).unwrap(), "1 stop A\n");
     }
 }
