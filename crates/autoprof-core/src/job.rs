@@ -66,7 +66,7 @@ pub struct JobFile {
     /// Leave the client's program on the hosts, so that the next run need not send it.
     pub keep_client: bool,
     /// How many hosts are connected to at the same time.
-    #[serde(deserialize_with = "some")]
+    #[serde(deserialize_with = "forks")]
     pub forks: Option<u32>,
     /// Run what takes root through sudo, where its rules allow exactly that.
     pub sudo: bool,
@@ -74,7 +74,7 @@ pub struct JobFile {
     pub signaler: Option<String>,
     /// How often results are brought back while the profilers still collect: what is lost with a host is at most what
     /// came after; none: only at the end.
-    #[serde(deserialize_with = "some_time")]
+    #[serde(deserialize_with = "checkpoint")]
     pub checkpoint: Option<Span>,
     /// Opens and closes windows by what the test prints; none: one window, around the test.
     pub windows: Option<WindowSettings>,
@@ -215,7 +215,7 @@ pub struct LimitSettings {
     /// How much one profiler may take (default: half of the host's quota, or all of it where there is only one).
     pub profiler_quota: Option<Size>,
     /// Share of the host's file system that stays free, in percent (default 5, but at most 1 GiB).
-    #[serde(deserialize_with = "percent")]
+    #[serde(deserialize_with = "keep_free")]
     pub keep_free: Option<u8>,
 }
 
@@ -369,7 +369,7 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>,
 }
 
 /// How many at the same time: one at least.
-fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+fn forks<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     match Option::<u32>::deserialize(d)? {
         Some(0) => Err(D::Error::custom("forks cannot be 0: leave the key out for the default")),
         other => Ok(other),
@@ -377,7 +377,7 @@ fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
 }
 
 /// How often: not all the time.
-fn some_time<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+fn checkpoint<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
     match Option::<Span>::deserialize(d)? {
         Some(Span(time)) if time.is_zero() => {
             Err(D::Error::custom("checkpoint cannot be 0: leave the key out for none"))
@@ -387,7 +387,7 @@ fn some_time<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> 
 }
 
 /// A share of a whole.
-fn percent<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u8>, D::Error> {
+fn keep_free<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u8>, D::Error> {
     match Option::<u8>::deserialize(d)? {
         Some(share) if share > 100 => {
             Err(D::Error::custom(format!("keep_free cannot be {share}: it is a share in percent")))

@@ -247,6 +247,19 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// The line that the client writes before each sample and each poll, `# <unix ns> <boot ns>`; none: it is another one.
+#[must_use]
+pub fn stamp(line: &str) -> Option<(i64, i64)> {
+    let (unix, boot) = line.strip_prefix("# ")?.split_once(' ')?;
+    Some((unix.parse().ok()?, boot.parse().ok()?))
+}
+
+/// A bucket of a histogram whose limits are powers of two, by the least number in it: `0`, `1`, `2-3`, `4-7`, …
+#[must_use]
+pub fn bucket(least: u64) -> String {
+    if least < 2 { least.to_string() } else { format!("{least}-{}", least.saturating_mul(2) - 1) }
+}
+
 /// Writes one table as a CSV file: row by row, counted, in the order of time and within the time of the run.
 ///
 /// ```
@@ -342,6 +355,15 @@ impl TableWriter {
         }
     }
 
+    /// Takes over what was left out of the file that the rows are made of; where that was torn, the rows are what was
+    /// saved of it.
+    pub fn account_for<R: BufRead>(&mut self, lines: &Lines<R>) {
+        lines.warnings().for_each(|warning| self.warn(warning));
+        if lines.torn() {
+            self.repaired(self.rows());
+        }
+    }
+
     /// Notes that the file was torn, and how many whole samples were saved from it.
     pub const fn repaired(&mut self, samples: u64) {
         self.table.repaired = Some(samples);
@@ -388,6 +410,15 @@ mod tests {
             ended_unix_ns,
             facts: HostFacts::default(),
             clock_steps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn buckets_and_stamps_are_written_and_read_as_everywhere() {
+        assert_eq!([0, 1, 2, 4, 1 << 20].map(bucket), ["0", "1", "2-3", "4-7", "1048576-2097151"]);
+        assert_eq!(stamp("# 10 -1"), Some((10, -1)));
+        for other in ["#10 1", "# 10", "# x 1", "# 10 1 2", "@ /a 1"] {
+            assert_eq!(stamp(other), None, "{other}");
         }
     }
 

@@ -98,6 +98,18 @@ pub fn installed<'a>(facts: &'a HostFacts, name: &str, packages: &str) -> Result
     })
 }
 
+/// That we are root on the host, or the error that says why a tool needs that.
+///
+/// # Errors
+/// When we are not.
+pub fn only_root(facts: &HostFacts, name: &str, why: &str) -> Result<(), ArgError> {
+    if facts.uid == 0 {
+        return Ok(());
+    }
+    let error = ArgError::new(ArgErrorKind::Unsupported, format!("{name} needs root: {why}"));
+    Err(error.with_hint("log in to the host as root"))
+}
+
 /// Words as a command, which is a list of texts.
 #[must_use]
 pub fn words(argv: &[&str]) -> Vec<String> {

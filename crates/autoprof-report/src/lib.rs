@@ -21,3 +21,4 @@ pub mod starter;
 pub mod sudoers;
 pub mod summary;
 mod timeline;
+pub mod whole;

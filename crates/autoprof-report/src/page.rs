@@ -3,8 +3,7 @@ mod html;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,6 +25,7 @@ use crate::{
     metrics::{self, Figures, HostFigures, Metric, Series, robust_scores},
     place::{self, Place},
     timeline,
+    whole::Whole,
 };
 
 /// Most hosts whose flame graphs are drawn one by one; beyond it there is the one of all.
@@ -115,16 +115,10 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     let page = html::page(manifest, &figures, &hosts, &merged, &meta);
     let directory = run.join("report");
     let path = directory.join("index.html");
-    // Whole or not at all: somebody may have it open.
-    let part = directory.join(".index.html.part");
     let failed = |source| ReportError::Write { path: path.clone(), source };
     std::fs::create_dir_all(&directory).map_err(failed)?;
-    let written = File::create(&part).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        file.write_all(page.into_string().as_bytes())?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&part, &path)).map_err(failed)?;
+    let mut file = Whole::create(&path).map_err(failed)?;
+    file.write_all(page.into_string().as_bytes()).and_then(|()| file.finish()).map_err(failed)?;
     Ok(path)
 }
 

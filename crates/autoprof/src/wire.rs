@@ -195,7 +195,7 @@ pub fn settings(reach: &Reach, job: &JobFile, options: Option<&RunOptions>, life
         tmpdir: reach.tmpdir.clone().or_else(|| job.tmpdir.clone()).unwrap_or(default.tmpdir),
         keep: options.is_some_and(|o| o.keep) || job.keep,
         keep_client: options.is_some_and(|o| o.keep_client) || job.keep_client,
-        forks: reach.forks.or(job.forks).unwrap_or(default.forks).max(1),
+        forks: reach.forks.or(job.forks).unwrap_or(default.forks),
         lease_ms,
         max_duration_ms: max.or(job.limits.max_duration).map_or(default_max_ms, Span::as_millis),
         timeouts: job.timeouts.clone(),

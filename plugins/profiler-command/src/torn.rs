@@ -9,7 +9,7 @@ use std::{
 };
 
 use autoprof_plugin::{
-    convert::{Lines, open},
+    convert::{Lines, open, stamp},
     prelude::*,
 };
 
@@ -64,14 +64,10 @@ fn repaired_name(output: &str) -> String {
 
 /// The polls in a file: before the output of each is a line `# <unix ns> <boot ns>`.
 fn polls(raw: &RawResults, file: &str) -> Result<u64, ConvertError> {
-    let is_stamp = |line: &str| {
-        let stamp = line.strip_prefix("# ").and_then(|rest| rest.split_once(' '));
-        stamp.is_some_and(|(unix, boot)| unix.parse::<i64>().is_ok() && boot.parse::<i64>().is_ok())
-    };
     let mut lines = Lines::new(open(raw, file)?);
     let mut polls = 0;
     while let Some(line) = lines.next_text()? {
-        polls += u64::from(is_stamp(&line));
+        polls += u64::from(stamp(&line).is_some());
     }
     Ok(polls)
 }

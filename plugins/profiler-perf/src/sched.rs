@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, nanoseconds, number, open},
+    convert::{Lines, TableWriter, bucket, nanoseconds, number, open},
     prelude::*,
 };
 
@@ -82,9 +82,8 @@ fn delays(raw: &RawResults) -> Result<Table, ConvertError> {
             Some(ahead) => nanoseconds(second as f64 + 1.0 + ahead),
             None => raw.began_unix_ns.saturating_add((second - first).saturating_add(1).saturating_mul(1_000_000_000)),
         };
-        for (bucket, count) in buckets {
-            let range = if bucket < 2 { "1".to_owned() } else { format!("{bucket}-{}", bucket.saturating_mul(2) - 1) };
-            table.row(at, ["sched_delay_us".to_owned(), range, count.to_string()])?;
+        for (least, count) in buckets {
+            table.row(at, ["sched_delay_us".to_owned(), bucket(least), count.to_string()])?;
         }
     }
     ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));

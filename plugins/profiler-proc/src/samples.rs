@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use autoprof_plugin::convert::Lines;
+use autoprof_plugin::convert::{Lines, stamp};
 
 /// The longest file in `/proc` that is taken: `/proc/stat` of a host with 4096 CPUs has less than 1 MiB.
 const LONGEST_FILE: usize = 4 << 20;
@@ -156,11 +156,6 @@ impl<R: BufRead> Reader<R> {
             }
         }
     }
-}
-
-fn stamp(line: &str) -> Option<(i64, i64)> {
-    let (unix, boot) = line.strip_prefix("# ")?.split_once(' ')?;
-    Some((unix.parse().ok()?, boot.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl ArgEncoder for Inotify {
                 }
             }
             seconds.write()?;
-            lines.warnings().for_each(|warning| seconds.table.warn(warning));
+            seconds.table.account_for(&lines);
             if lost > 0 {
                 seconds.table.warn(format!("the kernel lost events {lost} times: its queue was full"));
             }
@@ -124,9 +124,6 @@ impl ArgEncoder for Inotify {
                 seconds
                     .table
                     .warn("directories were removed or moved meanwhile: what was put in their place is not seen");
-            }
-            if lines.torn() {
-                seconds.table.repaired(seconds.table.rows());
             }
         }
         if raw.file(STDERR).exists() {

@@ -75,12 +75,9 @@ impl ArgEncoder for Journal {
             };
             table.row(at, cells)?;
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
+        table.account_for(&lines);
         if unread > 0 {
             table.warn(format!("{unread} lines that are no entries were left out"));
-        }
-        if lines.torn() {
-            table.repaired(table.rows());
         }
         Ok(vec![table.finish()?])
     }

@@ -1,7 +1,7 @@
 //! kvm_stat: what the kernel does for virtual machines: exits by reason, interrupts, page faults.
 use autoprof_plugin::{
     convert::{Lines, TableWriter, TimeAxis, number, open, utc_date_time},
-    installed,
+    installed, only_root,
     prelude::*,
     words,
 };
@@ -52,9 +52,7 @@ impl ArgEncoder for KvmStat {
         if !facts.kvm {
             return refused("this host has no KVM: there is no /dev/kvm", "modprobe kvm_intel, or kvm_amd");
         }
-        if facts.uid != 0 {
-            return refused("kvm_stat needs root: it reads debugfs", "log in to the host as root");
-        }
+        only_root(facts, "kvm_stat", "it reads debugfs")?;
         if !facts.debugfs {
             return refused(
                 "kvm_stat needs debugfs, which is not mounted",
@@ -114,10 +112,7 @@ impl ArgEncoder for KvmStat {
                 }
             }
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
-        if lines.torn() {
-            table.repaired(table.rows());
-        }
+        table.account_for(&lines);
         Ok(vec![table.finish()?])
     }
 }

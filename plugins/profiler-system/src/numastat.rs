@@ -85,10 +85,7 @@ impl ArgEncoder for Numastat {
         if !lines.torn() {
             write(&mut table, at, &mut nodes)?;
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
-        if lines.torn() {
-            table.repaired(table.rows());
-        }
+        table.account_for(&lines);
         Ok(vec![table.finish()?])
     }
 }

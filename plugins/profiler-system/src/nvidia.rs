@@ -78,10 +78,7 @@ impl ArgEncoder for NvidiaSmi {
             let cells = values.iter().zip(COLUMNS).map(cell);
             table.row(at, std::iter::once((*index).to_owned()).chain(cells))?;
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
-        if lines.torn() {
-            table.repaired(table.rows());
-        }
+        table.account_for(&lines);
         Ok(vec![table.finish()?])
     }
 }

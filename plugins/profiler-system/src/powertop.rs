@@ -1,6 +1,6 @@
 //! powertop: wake-ups, use of the CPUs and power, and who is behind them.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, number, open},
+    convert::{Lines, TableWriter, number, open, stamp},
     installed,
     prelude::*,
     words,
@@ -76,7 +76,7 @@ impl ArgEncoder for Powertop {
         let mut places: Option<Places> = None;
         let mut left = 0;
         while let Some(line) = lines.next_text()? {
-            if let Some(began) = stamp(&line) {
+            if let Some((began, _)) = stamp(&line) {
                 write(&mut table, at, &mut summary)?;
                 (at, places) = (Some(began), None);
             } else if line.starts_with("Target:") {
@@ -97,12 +97,9 @@ impl ArgEncoder for Powertop {
             }
         }
         write(&mut table, at, &mut summary)?;
-        lines.warnings().for_each(|warning| table.warn(warning));
+        table.account_for(&lines);
         if table.rows() == 0 {
             table.warn(format!("no measurement was done: each takes {interval} s, and some more to begin"));
-        }
-        if lines.torn() {
-            table.repaired(table.rows());
         }
         Ok(vec![table.finish()?, consumers.finish()?])
     }
@@ -119,13 +116,6 @@ struct Summary {
 fn write(table: &mut TableWriter, at: Option<i64>, summary: &mut Option<Summary>) -> Result<(), ConvertError> {
     let (Some(at), Some(Summary { counts, battery, baseline })) = (at, summary.take()) else { return Ok(()) };
     table.row(at, counts.into_iter().chain([battery, baseline]))
-}
-
-/// The client's line before each measurement.
-fn stamp(line: &str) -> Option<i64> {
-    let (unix, boot) = line.strip_prefix("# ")?.split_once(' ')?;
-    boot.parse::<i64>().ok()?;
-    unix.parse().ok()
 }
 
 /// `Target: 1 units/s;System:  1.4 wakeup/s;CPU:  79.5% usage;GPU: 0 ops/s;…`

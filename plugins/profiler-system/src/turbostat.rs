@@ -1,7 +1,7 @@
 //! turbostat: frequency, idle states and power of the CPUs.
 use autoprof_plugin::{
     convert::{Lines, TableWriter, open},
-    installed,
+    installed, only_root,
     prelude::*,
     words,
 };
@@ -55,10 +55,7 @@ impl ArgEncoder for Turbostat {
             let message = format!("turbostat reads registers of x86 CPUs; this host is {}", facts.arch);
             return Err(ArgError::new(ArgErrorKind::Unsupported, message));
         }
-        if facts.uid != 0 {
-            let error = ArgError::new(ArgErrorKind::Unsupported, "turbostat needs root: it reads /dev/cpu/*/msr");
-            return Err(error.with_hint("log in to the host as root"));
-        }
+        only_root(facts, "turbostat", "it reads /dev/cpu/*/msr")?;
         let seconds = args.integer("interval").unwrap_or(1).to_string();
         let argv = ["turbostat", "--quiet", "--Summary", "--enable", "Time_Of_Day_Seconds", "--interval", &seconds];
         Ok(Invocation {
@@ -87,10 +84,7 @@ impl ArgEncoder for Turbostat {
             let cell = |place: &Option<usize>| place.and_then(|at| fields.get(at)).copied().unwrap_or("");
             table.row(autoprof_plugin::convert::nanoseconds(at), columns.iter().map(cell))?;
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
-        if lines.torn() {
-            table.repaired(table.rows());
-        }
+        table.account_for(&lines);
         Ok(vec![table.finish()?])
     }
 }

@@ -146,15 +146,12 @@ impl ArgEncoder for Bpftrace {
                 _ => {}
             }
         }
-        lines.warnings().for_each(|warning| table.warn(warning));
+        table.account_for(&lines);
         if lost > 0 {
             table.warn(format!("bpftrace lost {lost} events"));
         }
         if unread > 0 {
             table.warn(format!("{unread} lines that are no JSON were left out"));
-        }
-        if lines.torn() {
-            table.repaired(table.rows());
         }
         Ok(vec![table.finish()?])
     }

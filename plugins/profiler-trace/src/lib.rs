@@ -8,7 +8,7 @@ mod strace;
 mod tcpdump;
 mod trace_cmd;
 
-use autoprof_plugin::{core::protocol::Tool, prelude::*};
+use autoprof_plugin::{core::protocol::Tool, only_root, prelude::*};
 
 pub use blktrace::{BLKTRACE, Blktrace};
 pub use bpftrace::{BPFTRACE, Bpftrace};
@@ -33,15 +33,6 @@ export_plugin!(register, profilers = [STRACE, TCPDUMP, BPFTRACE, TRACE_CMD, BLKT
 /// The tool on the host, or which package has it.
 fn installed<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a Tool, ArgError> {
     autoprof_plugin::installed(facts, name, &format!("{name} (Debian, Fedora)"))
-}
-
-/// That only root can run it there.
-fn only_root(facts: &HostFacts, name: &str, why: &str) -> Result<(), ArgError> {
-    if facts.uid == 0 {
-        return Ok(());
-    }
-    let error = ArgError::new(ArgErrorKind::Unsupported, format!("{name} needs root: {why}"));
-    Err(error.with_hint("log in to the host as root"))
 }
 
 /// A tracer has to let go of what it traces, which takes its time on a busy host.

@@ -144,10 +144,7 @@ fn calls(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
             table.row(end, [name, count.to_string(), errors.to_string(), number(time)])?;
         }
     }
-    lines.warnings().for_each(|warning| table.warn(warning));
-    if lines.torn() {
-        table.repaired(table.rows());
-    }
+    table.account_for(&lines);
     Ok(vec![table.finish()?])
 }
 

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use autoprof_plugin::{
-    convert::{Lines, SECOND, TableWriter, open},
+    convert::{Lines, SECOND, TableWriter, bucket, open},
     prelude::*,
     words,
 };
@@ -154,10 +154,7 @@ impl ArgEncoder for TraceCmd {
             if i64::try_from(length).is_ok_and(|length| length >= most) {
                 counts.events.warn("the tables end early: report says how much text they are made of");
             } else {
-                lines.warnings().for_each(|warning| counts.events.warn(warning));
-                if lines.torn() {
-                    counts.events.repaired(counts.events.rows());
-                }
+                counts.events.account_for(&lines);
             }
         }
         Ok(vec![counts.events.finish()?, counts.waits.finish()?])
@@ -283,11 +280,8 @@ impl Counts {
         }
         for (place, count) in std::mem::replace(&mut self.by_length, [0; 64]).into_iter().enumerate() {
             if count > 0 {
-                let bucket = match place {
-                    0 | 1 => place.to_string(),
-                    _ => format!("{}-{}", 1_u64 << (place - 1), (1_u64 << place) - 1),
-                };
-                self.waits.row(end, ["run_queue_us", &bucket, &count.to_string()])?;
+                let least = if place == 0 { 0 } else { 1 << (place - 1) };
+                self.waits.row(end, ["run_queue_us", &bucket(least), &count.to_string()])?;
             }
         }
         Ok(())

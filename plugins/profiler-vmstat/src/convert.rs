@@ -55,10 +55,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         }
         table.row(axis.place(displayed), cells)?;
     }
-    lines.warnings().for_each(|warning| table.warn(warning));
-    if lines.torn() {
-        table.repaired(table.rows());
-    }
+    table.account_for(&lines);
     Ok(vec![table.finish()?])
 }
 

@@ -75,8 +75,10 @@ pub(super) fn unreadable(files: &[SentFile]) -> Option<String> {
             // Reading of a FIFO or a device may never end.
             _ => Err(io::Error::other("it is neither a file nor a directory")),
         });
-        let here = std::env::current_dir().unwrap_or_default();
-        looked.err().map(|e| format!("{from} cannot be read on the controller: {e} (seen from {})", here.display()))
+        looked.err().map(|e| {
+            let here = std::env::current_dir().unwrap_or_default();
+            format!("{from} cannot be read on the controller: {e} (seen from {})", here.display())
+        })
     })
 }
 

@@ -13,6 +13,7 @@ use autoprof_report::{
     compare::{self, Side},
     export::{self, ExportError},
     page, show,
+    whole::Whole,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -149,17 +150,17 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
     match &asked.output {
         Some(path) => {
             let cannot = |e: std::io::Error| Failure::usage(format!("cannot write {path}: {e}"));
-            // A file that is there is replaced by a whole one or stays; a device or a FIFO is written to.
-            let replaced = !path.exists() || path.is_file();
-            let part = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default()));
-            let to = if replaced { &part } else { path };
-            let mut file = BufWriter::new(File::create(to).map_err(cannot)?);
-            let written = write(&mut file).and_then(|()| Ok(file.flush()?));
-            match written {
-                // What can be had is in it.
-                Ok(()) | Err(ExportError::Incomplete(_)) if replaced => std::fs::rename(to, path).map_err(cannot)?,
-                Err(_) if replaced => drop(std::fs::remove_file(to)),
-                _ => {}
+            if path.exists() && !path.is_file() {
+                // A device or a FIFO.
+                let mut out = BufWriter::new(File::create(path).map_err(cannot)?);
+                write(&mut out).and_then(|()| Ok(out.flush()?))?;
+                return Ok(0);
+            }
+            let mut file = Whole::create(path).map_err(cannot)?;
+            let written = write(&mut file);
+            // What can be had is in it.
+            if matches!(written, Ok(()) | Err(ExportError::Incomplete(_))) {
+                file.finish().map_err(ExportError::Io)?;
             }
             written?;
         }
