@@ -32,6 +32,8 @@ const TRACE_MARKERS: [&str; 2] = ["/sys/kernel/tracing/trace_marker", "/sys/kern
 const TAKE_CHARGE_TRIES: u32 = 1000;
 /// How often a group whose leader is gone is looked at: nothing else says that its last member went.
 const STRAY_LOOK_NS: i64 = 20_000_000;
+/// How far ahead a stop may be planned: several times what a controller ever chooses.
+const MOST_AHEAD_NS: i64 = 10_000_000_000;
 
 /// Why profilers ended when the client was signalled: who did it cannot be known, but who does it most.
 const TOLD_TO_END: &str = "stopped early: the client was told to end (by a signal, as a host that shuts down sends it, \
@@ -277,7 +279,11 @@ impl Daemon {
         };
         if let MarkerTime::At(unix_ns) = time {
             let now = clock::now();
-            let ahead = unix_ns.saturating_sub(now.unix_ns);
+            // A stop that is far ahead was told by a clock that has been set since; profiling on would help nobody.
+            let ahead = match unix_ns.saturating_sub(now.unix_ns) {
+                ahead if marker != Marker::Start && ahead > MOST_AHEAD_NS => 0,
+                ahead => ahead,
+            };
             let planned = Stamp { unix_ns, boot_ns: now.boot_ns.saturating_add(ahead) };
             let late_ns = u64::try_from(ahead.saturating_neg()).unwrap_or(0);
             events.record(EventKind::Scheduled { marker, planned, late_ns });

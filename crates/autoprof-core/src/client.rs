@@ -9,7 +9,7 @@ use std::{
     fmt::{self, Display},
     future::Future,
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use autoprof_protocol::{
@@ -39,6 +39,10 @@ use find::{Need, Standing};
 
 /// Most events that are taken of one client: an honest one says a few for each profiler and segment.
 const MOST_EVENTS: u64 = 20_000;
+/// A line over which so many signs of life were asked for in vain is dead, whatever its connection looks like...
+const UNANSWERED_BEATS: u32 = 3;
+/// ... but not before this: a host that is starved by what it runs answers late.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(15);
 /// How often a client that was found again is told the same.
 const MOST_TRIES: u32 = 4;
 /// Longest text that is kept of what a client says of one thing, in characters.
@@ -66,6 +70,10 @@ pub(crate) struct HostClient {
     questions: u64,
     /// The last one, until it is answered.
     question: Option<clocks::Question>,
+    /// Since when it has said nothing although it was asked.
+    unanswered: Option<Instant>,
+    /// When it last answered.
+    answered: Option<Instant>,
     /// What is known of its clock.
     compared: Option<clocks::Compared>,
     directory: Option<String>,
@@ -164,6 +172,8 @@ impl HostClient {
             facts: None,
             questions: 0,
             question: None,
+            unanswered: None,
+            answered: None,
             compared: None,
             directory: None,
             after: 0,
@@ -290,7 +300,7 @@ impl HostClient {
     pub(crate) async fn signal(
         &mut self,
         marker: Marker,
-        at: Option<SystemTime>,
+        at: Option<Instant>,
         timeout: Span,
         done: impl Fn(&EventKind) -> bool,
     ) -> Option<()> {
@@ -322,7 +332,7 @@ impl HostClient {
     async fn try_signal(
         &mut self,
         marker: Marker,
-        at: Option<SystemTime>,
+        at: Option<Instant>,
         timeout: Span,
         done: impl Fn(&EventKind) -> bool,
     ) -> Result<(), Trouble> {
@@ -354,6 +364,7 @@ impl HostClient {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
+        let silence = (beat * UNANSWERED_BEATS).max(SHORTEST_SILENCE);
         loop {
             if !self.is_up() {
                 return std::future::pending().await;
@@ -376,11 +387,12 @@ impl HostClient {
                     Ok(event) => self.heard(event),
                     Err(e) => self.lose(&e.to_string()),
                 },
-                _ = beats.tick() => {
-                    if let Err(e) = self.ask().await {
+                _ = beats.tick() => match self.unanswered.map(|since| since.elapsed()).filter(|silent| *silent > silence) {
+                    Some(silent) => self.lose(&format!("no answer for {} s", silent.as_secs())),
+                    None => if let Err(e) = self.ask().await {
                         self.lose(&e.to_string());
                     }
-                }
+                },
                 () = due => self.checkpoint().await,
             }
         }
@@ -591,6 +603,10 @@ impl HostClient {
 
     /// Takes an event in: each once, and of a client that says without end only so many.
     fn take(&mut self, event: Event) {
+        self.unanswered = None;
+        if matches!(event.kind, EventKind::ClockSet { .. }) {
+            self.compared = None;
+        }
         if event.seq == 0 {
             // A sign of life is not worth a line.
             let event = HostEvent::Client { event: bounded(event) };

@@ -5,7 +5,7 @@ use autoprof_core::{
     Host, Value,
     encoder::ProfilerInfo,
     job::preset,
-    manifest::{HostRecord, HostStep, Manifest},
+    manifest::{HostRecord, Manifest, Readiness},
     size::Size,
     text,
 };
@@ -72,7 +72,7 @@ fn remark(said: &str) -> String {
 }
 
 fn is_reached(host: &HostRecord) -> bool {
-    host.step != HostStep::Failed && host.facts.is_some()
+    host.readiness == Readiness::Surveyed && host.facts.is_some()
 }
 
 fn verdict<'a>(info: &'a ProfilerInfo, reached: &[&'a HostRecord]) -> Verdict<'a> {

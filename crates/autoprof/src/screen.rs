@@ -262,9 +262,12 @@ pub fn hosts(count: usize) -> String {
 }
 
 fn phase_text(phase: RunPhase, manifest: &Manifest) -> String {
-    let hosts = hosts(manifest.hosts.len());
+    let all = manifest.hosts.len();
+    let hosts = hosts(all);
     match phase {
         RunPhase::Running => {
+            let begun = manifest.hosts.values().filter(|host| host.can_begin()).count();
+            let hosts = if begun == all { hosts } else { format!("{begun} of {hosts}") };
             let skew = manifest.skew_s.filter(|_| manifest.hosts.len() > 1);
             let skew = skew.map(|s| format!(", begun within {:.0} ms", s * 1e3)).unwrap_or_default();
             format!("profiling {hosts}{skew}")

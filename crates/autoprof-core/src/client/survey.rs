@@ -28,10 +28,10 @@ impl HostClient {
         let probes: Vec<ToolProbe> =
             proxies.iter().flat_map(|proxy| proxy.encoder().profiler().tool_probes()).collect();
         let installed = self.install(&probes).await;
-        if installed.is_err() {
+        let Some(mut facts) = self.or_fail("install", installed) else {
             self.remove_without_client().await;
-        }
-        let mut facts = self.or_fail("install", installed)?;
+            return None;
+        };
         facts.sudo = self.context.settings.sudo != Sudo::Never && facts.uid != 0;
         self.note(HostEvent::Facts { facts: Box::new(facts.clone()) });
         let planned = self.plan(proxies, &facts).await;

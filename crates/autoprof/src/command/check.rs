@@ -5,7 +5,7 @@ use autoprof_core::{
     Host,
     event::RunEventKind,
     job::Require,
-    manifest::{HostStep, Manifest, ProfilerState, RunSettings, Sudo},
+    manifest::{HostRecord, Manifest, ProfilerState, RunSettings, Sudo},
     profilers::Profilers,
     run::Recorder,
 };
@@ -69,10 +69,7 @@ async fn visit(profilers: &mut Profilers, hosts: &[Host]) {
 
 /// Whether every profiler that was named, and every host, would work.
 pub fn all_can_run(survey: &Manifest) -> bool {
-    survey
-        .hosts
-        .values()
-        .all(|host| host.step != HostStep::Failed && host.profilers.values().all(|p| p.state != ProfilerState::Failed))
+    survey.hosts.values().all(HostRecord::is_usable)
 }
 
 fn verdicts(survey: &Manifest, paint: Paint) -> String {

@@ -9,7 +9,7 @@ use autoprof_core::{
     Args, Value,
     encoder::ProfilerInfo,
     job::JobFile,
-    manifest::{HostStep, Manifest},
+    manifest::{Manifest, Readiness},
     profiler::Origin,
     profilers::ProfilerSet,
 };
@@ -88,7 +88,7 @@ fn settings(reach: &Reach) -> Vec<String> {
 
 /// Says which hosts could not be looked at, and gives their number.
 fn say_lost(survey: &Manifest) -> usize {
-    let lost = survey.hosts.values().filter(|host| host.step == HostStep::Failed || host.facts.is_none());
+    let lost = survey.hosts.values().filter(|host| host.readiness != Readiness::Surveyed);
     lost.map(|host| {
         for error in &host.errors {
             screen::line(&format!("{}: {}: {}", host.host, error.step, error.message));
