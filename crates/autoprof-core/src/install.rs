@@ -61,7 +61,7 @@ fn reenter() -> String {
 /// Removes a client's directory without the client, and the parent if autoprof made it (it is sticky, or the user's own)
 /// and it is empty.
 /// An installation that was cut off may just be putting something in.
-pub(crate) const REMOVE: &str = "rm -rf \"$1\" || { sleep 1; rm -rf \"$1\"; } || exit 1; p=$(dirname \"$1\"); u=$(id -u); \
+pub(crate) const REMOVE: &str = "rm -rf \"$1\" || { chmod -R u+rwX \"$1\"; sleep 1; rm -rf \"$1\"; } || exit 1; p=$(dirname \"$1\"); u=$(id -u); \
     case $p in *-$u) rmdir \"$p\" 2>/dev/null;; *) [ -k \"$p\" ] && rmdir \"$p\" 2>/dev/null;; esac; true";
 /// Says what there is of a client.
 const STATE: &str = "cd \"$1\" 2>/dev/null || { echo \"$2 gone $(cat /proc/sys/kernel/random/boot_id)\"; exit 0; }; \

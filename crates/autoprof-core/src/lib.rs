@@ -31,6 +31,7 @@ pub mod test;
 pub mod text;
 pub mod transport;
 mod trigger;
+mod unpack;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;

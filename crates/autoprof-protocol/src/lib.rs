@@ -14,6 +14,7 @@
 //! | [`blocks`] | how that goes over the line |
 //! | [`stamp`] | instants on a host |
 //! | [`standing`] | what there is of a client that somebody lost sight of |
+//! | [`text`] | characters that may not reach a terminal |
 
 pub mod archive;
 pub mod blocks;
@@ -24,6 +25,7 @@ pub mod invocation;
 pub mod marker;
 pub mod stamp;
 pub mod standing;
+pub mod text;
 
 pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
 pub use event::{Ended, Event, EventKind, Outcome};

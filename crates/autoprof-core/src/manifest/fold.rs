@@ -489,7 +489,7 @@ impl HostRecord {
         for (name, record) in &mut self.profilers {
             let own = |line: &&String| line.split('/').next() == Some(name.as_str());
             let left_out: Vec<&str> = left_out.iter().filter(own).map(String::as_str).collect();
-            let left_out = (!left_out.is_empty()).then(|| format!("the host could not send {}", left_out.join(", ")));
+            let left_out = (!left_out.is_empty()).then(|| format!("not all files came back: {}", left_out.join("; ")));
             record.settle(missing.map(str::to_owned).or(left_out));
         }
     }
