@@ -33,6 +33,7 @@ use std::{
 };
 
 use autoprof_protocol::ToolProbe;
+use autoprof_protocol::blocks::BLOCK;
 use rustix::fs::{Mode, OFlags};
 
 const USAGE: &str = "usage: autoprof-client COMMAND
@@ -67,7 +68,11 @@ fn main() -> ExitCode {
             Ok(after) => directory(dir).and_then(|dir| attach::attach(&dir, after)),
             Err(e) => Err(io::Error::other(format!("event number {after}: {e}"))),
         },
-        ["pack", dir] => directory(dir).and_then(|dir| pack::pack(&dir)),
+        ["pack", dir] => directory(dir).and_then(|dir| pack::pack(&dir, BLOCK)),
+        ["pack", dir, block] => match block.parse() {
+            Ok(block @ 1..=BLOCK) => directory(dir).and_then(|dir| pack::pack(&dir, block)),
+            _ => Err(io::Error::other(format!("{block} is not a size of blocks: 1 to {BLOCK} bytes"))),
+        },
         ["clean", dir] => directory(dir).and_then(|dir| clean::clean(&dir)),
         ["sweep", tmpdir, how @ ..] => sweep::sweep(Path::new(tmpdir), sweep::How::from_words(how)),
         ["version" | "--version"] => {

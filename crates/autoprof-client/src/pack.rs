@@ -21,7 +21,7 @@ use autoprof_protocol::{
     text::is_unprintable,
 };
 
-use crate::{squeeze::Squeezer, sys};
+use crate::{squeeze::Squeezer, sweep, sys};
 
 /// Room in the pipe on standard output; more takes a privilege (pipe(7), pipe-max-size).
 const PIPE: usize = 1 << 20;
@@ -38,14 +38,18 @@ const LONGEST_SHOWN: usize = 200;
 /// What cannot be packed (a name that is too long, a directory that cannot be read, a FIFO, socket or device) costs itself:
 /// it is named on standard error, and the others are packed. Symbolic links are passed over.
 ///
+/// So many bytes of the archive are compressed together, [`BLOCK`](autoprof_protocol::blocks::BLOCK) at most.
+///
 /// # Errors
 /// When the stream cannot be written.
-pub fn pack(dir: &Path) -> io::Result<()> {
+pub fn pack(dir: &Path, block: usize) -> io::Result<()> {
+    // As long as this goes on, somebody wants the results: nobody else may remove them.
+    let _wanted = sweep::hold(dir)?;
     // Whoever reads it reads 32 KiB at a time: with room for more than its default of 64 KiB in the pipe, the two sides
     // need not wake each other for each. Where it is no pipe, or the user has too many, it stays as it is.
     let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE);
     // Not by way of the standard library's standard output, which looks for ends of lines.
-    let out = Squeezer::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))?;
+    let out = Squeezer::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), block)?;
     // The window is over, or the test still runs: in either case there is nothing that this should be in the way of.
     sys::step_back();
     let mut have = read_have()?;

@@ -1,9 +1,10 @@
 //! Bringing a host's results back: one checked stream, unpacked safely, that goes on where an earlier one ended.
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     sync::Arc,
+    time::Instant,
 };
 
 use autoprof_protocol::{
@@ -26,6 +27,9 @@ use crate::{
     unpack::Unpacker,
 };
 
+/// How many bytes have to come every second, on average over [`How::stall`]; also how many verified bytes each second
+/// of tries over a line that breaks again and again has to bring.
+pub const LEAST_RATE: u64 = 1024;
 /// How much goes to the disk at once, where so much is there: less often than the network brings it.
 const BATCH: usize = 256 << 10;
 /// How many batches may wait for the disk.
@@ -61,9 +65,12 @@ pub enum CollectError {
         /// What it said.
         said: String,
     },
-    /// Nothing came for too long.
-    #[error("nothing came for {0}")]
+    /// Nothing came for too long, or hardly anything.
+    #[error("received less than 1 KiB/s for {0}")]
     Stalled(Span),
+    /// It all took too long.
+    #[error("not complete within {0}")]
+    TooLong(Span),
 }
 
 impl CollectError {
@@ -75,7 +82,7 @@ impl CollectError {
             // A packer that a signal ended has gone with its connection, or with its host.
             Self::Packer { status, .. } => matches!(status, ExitStatus::Signal(_)),
             // Also one that is cut short: had the connection cut it, that would be the error.
-            Self::Archive(_) | Self::Write { .. } => false,
+            Self::Archive(_) | Self::Write { .. } | Self::TooLong(_) => false,
         }
     }
 }
@@ -96,8 +103,12 @@ pub struct How {
     pub purpose: Purpose,
     /// Most bytes that the host may send.
     pub most_bytes: u64,
-    /// How long nothing may come.
+    /// How long hardly anything may come: less than [`LEAST_RATE`].
     pub stall: Span,
+    /// How long it may take altogether, and until when that is.
+    pub total: (Span, Instant),
+    /// How much of the archive is compressed together: what is cut on its way is lost with its block.
+    pub block: usize,
     /// The host's segment: files of earlier ones were cut by a reboot, which may have taken back from the host's disk
     /// what a checkpoint had brought here before.
     pub segment: u32,
@@ -129,7 +140,8 @@ pub fn most_bytes(disk: &DiskLimits) -> u64 {
 ///
 /// What came before something failed is kept, and is where the next try goes on.
 pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Path, how: How) -> Collection {
-    let How { purpose, most_bytes, stall, segment, writing } = how;
+    let How { purpose, most_bytes, segment, .. } = how;
+    let writing = Arc::clone(&how.writing);
     // A collection that was given up may still be writing what it had received.
     let turn = writing.lock_owned().await;
     let target = directory.to_owned();
@@ -149,7 +161,7 @@ pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Pa
         let _turn = turn;
         unpack(received, target, decoder, segment)
     });
-    let transferred = transfer(session, client_dir, lines, batches, stall).await;
+    let transferred = transfer(session, client_dir, lines, batches, &how).await;
     let (mut collection, unpacked) = match unpacker.await {
         Ok(done) => done,
         Err(e) => return failed(CollectError::Write { path: directory.to_owned(), source: io::Error::other(e) }),
@@ -263,31 +275,40 @@ async fn transfer(
     client_dir: &str,
     have: Bytes,
     batches: mpsc::Sender<Vec<Bytes>>,
-    stall: Span,
+    how: &How,
 ) -> Result<Vec<String>, CollectError> {
-    let stalled = |_| CollectError::Stalled(stall);
-    let command = Command::new([install::program(client_dir), "pack".into(), client_dir.into()]);
-    let Process { input: stdin, mut output } =
-        tokio::time::timeout(stall.0, session.exec(&command)).await.map_err(stalled)??;
-    tokio::time::timeout(stall.0, feed(stdin, have)).await.map_err(stalled)??;
+    let mut patience = Patience::new(how);
+    let argv = [install::program(client_dir), "pack".into(), client_dir.into(), how.block.to_string()];
+    let command = Command::new(argv);
+    let Process { input: stdin, mut output } = patience.within(session.exec(&command)).await??;
+    patience.within(feed(stdin, have)).await??;
     let mut stderr = Vec::new();
     let (mut batch, mut batched) = (Vec::new(), 0);
     loop {
         // What is there already is taken without waiting; what has to be waited for finds nothing kept back.
         let ready = if batched < BATCH { output.next().now_or_never() } else { None };
         let next = match ready {
-            Some(next) => next?,
+            Some(next) => next.map_err(CollectError::from),
             None => {
                 batched = 0;
                 // The unpacker has gone when it met something that it does not take; its error says what.
                 if !batch.is_empty() && batches.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(Vec::new());
                 }
-                tokio::time::timeout(stall.0, output.next()).await.map_err(stalled)??
+                patience.within(output.next()).await.and_then(|next| next.map_err(CollectError::from))
+            }
+        };
+        let next = match next {
+            Ok(next) => next,
+            Err(e) => {
+                // What came before the line broke need not come again.
+                let _ = batches.send(batch).await;
+                return Err(e);
             }
         };
         match next {
             OutputChunk::Stdout(data) => {
+                patience.received(data.len());
                 batched += data.len();
                 batch.push(data);
             }
@@ -304,6 +325,48 @@ async fn transfer(
                 let left_out = said.lines().filter_map(|line| line.strip_prefix("left out "));
                 return Ok(left_out.map(text::one_line).collect());
             }
+        }
+    }
+}
+
+/// How long a transfer is waited for: in each span of time so much has to come, and all of it has an end.
+struct Patience {
+    stall: Span,
+    total: (Span, Instant),
+    since: Instant,
+    bytes: u64,
+}
+
+impl Patience {
+    fn new(how: &How) -> Self {
+        Self { stall: how.stall, total: how.total, since: Instant::now(), bytes: 0 }
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.since.elapsed() >= self.stall.0 && self.is_enough() {
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.bytes >= LEAST_RATE * self.stall.0.as_secs()
+    }
+
+    async fn within<T>(&mut self, work: impl Future<Output = T>) -> Result<T, CollectError> {
+        tokio::pin!(work);
+        loop {
+            let until = (self.since + self.stall.0).min(self.total.1);
+            if let Ok(done) = tokio::time::timeout_at(until.into(), &mut work).await {
+                return Ok(done);
+            }
+            if Instant::now() >= self.total.1 {
+                return Err(CollectError::TooLong(self.total.0));
+            }
+            if !self.is_enough() {
+                return Err(CollectError::Stalled(self.stall));
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
         }
     }
 }

@@ -204,6 +204,7 @@ pub fn of_run(outcome: &Outcome) -> u8 {
 fn of_signal(name: &str) -> u8 {
     match name {
         "SIGHUP" => 129,
+        "SIGQUIT" => 131,
         "SIGTERM" => 143,
         _ => 130,
     }

@@ -1,11 +1,18 @@
 //! Bringing one host's results back, and making tables of them.
-use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use autoprof_protocol::blocks::BLOCK;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{HostClient, Trouble};
 use crate::{
     collect::{self, Collection, How, Purpose, collect},
+    duration::Span,
     encoder::{ClockStep, RawResults, Table},
     event::HostEvent,
     manifest::{FileRecord, ProfilerRecord, ProfilerState, SegmentRecord},
@@ -13,6 +20,11 @@ use crate::{
     protocol::segment_dir,
     tables,
 };
+
+/// How much of an archive is compressed together at least, over a line that breaks again and again.
+const SMALLEST_BLOCK: usize = 4 << 10;
+/// How long one checkpoint may take where clients go on for as long as they like without a controller.
+const CHECKPOINT: Duration = Duration::from_secs(120);
 
 impl HostClient {
     /// Where this host's results of this window go.
@@ -25,7 +37,9 @@ impl HostClient {
     /// next one, or at the end.
     pub(super) async fn checkpoint(&mut self) {
         let target = self.target();
-        match self.pull(&target, Purpose::Added).await {
+        // While it goes on the client hears nothing else of us, and its lease must not end.
+        let total = Span(self.context.settings.lease_ms.map_or(CHECKPOINT, |ms| Duration::from_millis(ms / 2)));
+        match self.pull(&target, Purpose::Added, (total, Instant::now() + total.0), BLOCK).await {
             Ok(Collection { error: None, .. }) => {
                 if let Ok(files) = here(target, BTreeMap::new()).await {
                     let bytes = files.iter().map(|f| f.bytes).sum();
@@ -87,9 +101,13 @@ impl HostClient {
 
     async fn fetch(&mut self, target: &Utf8Path) -> Option<()> {
         let mut verified = BTreeMap::new();
-        let mut progress = Instant::now();
+        let timeouts = &self.context.settings.timeouts;
+        let (begun, patience, total) = (Instant::now(), timeouts.reconnect, timeouts.transfer);
+        let until = (total, begun + total.0);
+        let mut received = 0_u64;
+        let mut block = BLOCK;
         let (left_out, missing) = loop {
-            let trouble = match self.pull(target, Purpose::All).await {
+            let trouble = match self.pull(target, Purpose::All, until, block).await {
                 Ok(done) => {
                     // What was verified is verified, whatever became of the rest.
                     verified.extend(done.verified);
@@ -97,8 +115,10 @@ impl HostClient {
                         None => break (done.left_out, None),
                         Some(e) if !e.is_of_the_connection() => break (done.left_out, Some(e.to_string())),
                         Some(e) => {
-                            if done.received > 0 {
-                                progress = Instant::now();
+                            received = received.saturating_add(done.received);
+                            if done.received == 0 {
+                                // The line may break before a block is through: smaller ones may come.
+                                block = (block / 16).max(SMALLEST_BLOCK);
                             }
                             Trouble::lost(e)
                         }
@@ -107,8 +127,9 @@ impl HostClient {
                 Err(trouble) => trouble,
             };
             self.drop_connection();
-            let patience = self.context.settings.timeouts.reconnect;
-            if !trouble.lost || self.given_up || progress.elapsed() >= patience.0 {
+            // Every verified byte buys time, and not every byte: a host could send the same ones for ever.
+            let earned = Duration::from_secs(received / collect::LEAST_RATE);
+            if !trouble.lost || self.given_up || begun.elapsed() >= (patience.0 + earned).min(total.0) {
                 break (Vec::new(), Some(trouble.message));
             }
             tracing::info!(host = %self.host, "collecting goes on after: {}", trouble.message);
@@ -132,7 +153,13 @@ impl HostClient {
     }
 
     /// One try to bring results back.
-    async fn pull(&mut self, target: &Utf8Path, purpose: Purpose) -> Result<Collection, Trouble> {
+    async fn pull(
+        &mut self,
+        target: &Utf8Path,
+        purpose: Purpose,
+        total: (Span, Instant),
+        block: usize,
+    ) -> Result<Collection, Trouble> {
         let session = self.connect().await?;
         let directory = self.directory.clone().ok_or_else(|| Trouble::new("there is nothing of ours on it"))?;
         let settings = &self.context.settings;
@@ -140,6 +167,8 @@ impl HostClient {
             purpose,
             most_bytes: collect::most_bytes(&settings.disk),
             stall: settings.timeouts.collect,
+            total,
+            block,
             segment: self.segment(),
             writing: Arc::clone(&self.writing),
         };
