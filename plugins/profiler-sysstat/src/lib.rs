@@ -6,6 +6,7 @@ mod json;
 mod mpstat;
 mod pidstat;
 mod sar;
+mod tables;
 mod tool;
 
 use autoprof_plugin::prelude::*;

@@ -19,7 +19,8 @@ const PARAMS: &[Param] = &[interval("1")];
 pub const SAR: ProfilerInfo = ProfilerInfo::new("sar", "network, TCP, memory, paging and load")
     .params(PARAMS)
     .tools("sar:-V sadf:-V")
-    .example("sar -A -o sar.data 1");
+    .example("sar -A -o sar.data 1")
+    .tables(crate::tables::SAR);
 
 /// A table with one row for each sample: where in a sample its columns are, as JSON pointers.
 type Columns = &'static [(&'static str, &'static str)];
