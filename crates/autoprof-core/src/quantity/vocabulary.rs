@@ -96,7 +96,6 @@ pub const VOCABULARY: &[Quantity] = &[
     Quantity::mean("cpu.busy", "%", Fold::Mean, "CPU busy{}"),
     Quantity::mean("cpu.user", "%", Fold::Mean, "CPU time in user mode{}"),
     Quantity::mean("cpu.system", "%", Fold::Mean, "CPU time in the kernel{}"),
-    Quantity::mean("cpu.nice", "%", Fold::Mean, "CPU time of niced processes{}").alone(),
     Quantity::mean("cpu.kernel", "%", Fold::Mean, "CPU time in system calls{}").alone(),
     Quantity::mean("cpu.irq", "%", Fold::Mean, "CPU time in interrupts{}").alone(),
     Quantity::mean("cpu.softirq", "%", Fold::Mean, "CPU time in soft interrupts{}").alone(),
