@@ -309,11 +309,8 @@ mod tests {
         TableInfo::new("top.csv").keys("cpu node").precision(Precision::Integer).summarized().measures(MEASURES),
         TableInfo::new("more.csv"),
     ];
-    const TOP: ProfilerInfo = ProfilerInfo::new("top", "who is busy")
-        .params(PARAMS)
-        .tools("top:-v")
-        .example("top -b")
-        .tables(TABLES);
+    const TOP: ProfilerInfo =
+        ProfilerInfo::new("top", "who is busy").params(PARAMS).tools("top:-v").example("top -b").tables(TABLES);
     const PLAIN: ProfilerInfo = ProfilerInfo::new("plain", "");
     const PLUGIN: Plugin<'_> =
         Plugin { name: "my-plugin", version: "0.3.1", provides: &["transport:x"], profilers: &[&TOP, &PLAIN] };

@@ -36,9 +36,7 @@ pub struct TableInfo {
 }
 
 /// How precise the numbers of a table are, the most precise first.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", from = "String")]
 #[non_exhaustive]
 pub enum Precision {

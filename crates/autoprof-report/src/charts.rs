@@ -202,9 +202,7 @@ fn stack(group: &Group, columns: &[(usize, &str)], base: f64) -> Vec<Line> {
     columns
         .iter()
         .filter(has_area)
-        .map(|(column, label)| {
-            line((*label).to_owned(), &group.times, &group.values[*column], &rows, step, base)
-        })
+        .map(|(column, label)| line((*label).to_owned(), &group.times, &group.values[*column], &rows, step, base))
         .collect()
 }
 

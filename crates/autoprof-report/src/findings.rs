@@ -112,11 +112,7 @@ fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
         level: rule.level,
         title: rule.title.to_owned(),
         detail,
-        rule: format!(
-            "{title} > {} {unit} in at least {:.0} % of the samples",
-            rule.above,
-            rule.share * 100.0
-        ),
+        rule: format!("{title} > {} {unit} in at least {:.0} % of the samples", rule.above, rule.share * 100.0),
         from: broken.iter().map(|(_, _, _, first, _)| *first).reduce(f64::min),
         hosts: broken.into_iter().map(|(name, ..)| name.clone()).collect(),
     })
@@ -135,9 +131,9 @@ fn disagreements(hosts: &Figures) -> Vec<Finding> {
     let ratio = |d: &Disagreement| d.means[0].max(d.means[1]) / d.means[0].min(d.means[1]).max(f64::MIN_POSITIVE);
     let of = |((profilers, quantity), all): ((&[String; 2], &str), Vec<(&String, &Disagreement)>)| {
         // That of the host as a whole says more than that of one of its CPUs.
-        let worst = all.iter().max_by(|(_, a), (_, b)| {
-            a.key.is_empty().cmp(&b.key.is_empty()).then(ratio(a).total_cmp(&ratio(b)))
-        });
+        let worst = all
+            .iter()
+            .max_by(|(_, a), (_, b)| a.key.is_empty().cmp(&b.key.is_empty()).then(ratio(a).total_cmp(&ratio(b))));
         let (host, worst) = worst?;
         let [a, b] = worst.means.map(|mean| amount(mean, &worst.unit));
         let mut hosts: Vec<String> = all.iter().map(|(name, _)| (*name).clone()).collect();
@@ -197,11 +193,7 @@ fn outliers(metric: &Metric, hosts: &Figures) -> Vec<Finding> {
     far.map(|((name, mean), score)| Finding {
         level: Level::Outlier,
         hosts: vec![(*name).clone()],
-        title: format!(
-            "{} is {} than on the other hosts",
-            metric.title,
-            if score > 0.0 { "higher" } else { "lower" }
-        ),
+        title: format!("{} is {} than on the other hosts", metric.title, if score > 0.0 { "higher" } else { "lower" }),
         detail: format!(
             "mean {} {unit}, the hosts' median is {} {unit}: {score:+.1} robust standard deviations",
             figure(*mean),
@@ -287,10 +279,7 @@ mod tests {
         let found = find(&hosts);
         assert_eq!(found.len(), 2, "{found:#?}");
         assert_eq!((found[0].level, found[0].hosts.as_slice()), (Level::Disagreement, ["h0".to_owned()].as_slice()));
-        assert_eq!(
-            found[0].title,
-            "iostat and proc disagree on bytes written to vda: 1.45 GB/s against 720.00 MB/s"
-        );
+        assert_eq!(found[0].title, "iostat and proc disagree on bytes written to vda: 1.45 GB/s against 720.00 MB/s");
         assert_eq!(
             found[0].detail,
             "means over the 28 s that both cover differ by more than sampling explains; in 1 more cases, too"

@@ -217,7 +217,8 @@ fn read(
     }
     let names = |places: &[usize]| places.iter().filter_map(|at| headers.get(*at)).map(ToOwned::to_owned).collect();
     let file = path.file_name().unwrap_or_default().to_owned();
-    let mut frame = Frame { file, keys: names(&keys), columns: names(&numbers), table: declared.cloned(), ..Frame::default() };
+    let mut frame =
+        Frame { file, keys: names(&keys), columns: names(&numbers), table: declared.cloned(), ..Frame::default() };
     let mut known = HashMap::<String, usize>::new();
     let mut key = String::new();
     let (mut count, mut whole) = (0, true);

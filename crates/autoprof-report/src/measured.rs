@@ -128,9 +128,7 @@ fn bind(frame: &Frame, measure: &Measure, size: HostSize) -> Vec<Bound> {
     let pattern = formula.names().iter().find(|name| name.contains('*'));
     let inners: Vec<&str> = match pattern {
         None => vec![""],
-        Some(pattern) => {
-            frame.columns.iter().filter_map(|column| matched(pattern, column)).take(MAX_MATCHES).collect()
-        }
+        Some(pattern) => frame.columns.iter().filter_map(|column| matched(pattern, column)).take(MAX_MATCHES).collect(),
     };
     let has_pattern = pattern.is_some();
     let of = |inner: &str| {
@@ -228,12 +226,7 @@ pub(crate) mod tests {
     pub(crate) const SIZE: HostSize = HostSize { cpus: 4.0, memory_bytes: 4096.0 };
 
     /// A table of a profiler with its declaration, for tests.
-    pub(crate) fn frame(
-        profiler: &str,
-        table: &TableInfo,
-        columns: &[&str],
-        groups: &[(&str, &[&[f64]])],
-    ) -> Frame {
+    pub(crate) fn frame(profiler: &str, table: &TableInfo, columns: &[&str], groups: &[(&str, &[&[f64]])]) -> Frame {
         let groups = groups.iter().map(|(key, values)| Group {
             key: (*key).to_owned(),
             times: (0..values[0].len()).map(|n| 100.0 + n as f64).collect(),
@@ -269,7 +262,10 @@ pub(crate) mod tests {
     fn names_of_columns_may_have_the_key_or_the_quantity_in_them() {
         let groups: [(&str, &[&[f64]]); 1] = [("", &[&[1.0], &[2.0], &[3.0]])];
         let wide = of(&[Measure::new("cpu.busy", "'cpu*_percent'")], &["cpu0_percent", "cpu1_percent", "x"], &groups);
-        assert_eq!(wide.iter().map(|m| (m.key.as_str(), m.series.values[0])).collect::<Vec<_>>(), [("0", 1.0), ("1", 2.0)]);
+        assert_eq!(
+            wide.iter().map(|m| (m.key.as_str(), m.series.values[0])).collect::<Vec<_>>(),
+            [("0", 1.0), ("1", 2.0)]
+        );
         assert_eq!(whole(&wide).unwrap().values, [1.5]);
         let events = of(&[Measure::new("perf.*", "'*_per_s'").unit("1/s")], &["cycles_per_s", "a_per_s", "x"], &groups);
         assert_eq!(events.iter().map(|m| m.quantity.as_str()).collect::<Vec<_>>(), ["perf.cycles", "perf.a"]);

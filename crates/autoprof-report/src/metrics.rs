@@ -78,7 +78,8 @@ pub fn of_measured(measured: &[Measured]) -> HostFigures {
     }
     // What autoprof has no figure for, since only its profiler knows of it.
     for of in measured.iter().filter(|of| of.known().is_none()) {
-        let metric = Metric { rank: KNOWN.len(), name: of.quantity.clone().into(), ..Metric::new(&of.quantity, &of.unit) };
+        let metric =
+            Metric { rank: KNOWN.len(), name: of.quantity.clone().into(), ..Metric::new(&of.quantity, &of.unit) };
         if let std::collections::btree_map::Entry::Vacant(free) = figures.entry(metric)
             && let Some(figure) = figure(measured, &[&of.quantity])
         {
@@ -199,12 +200,7 @@ const KNOWN: [Known; 16] = [
         unit: "bytes/s",
         parts: &["disk.read_bytes", "disk.write_bytes"],
     },
-    Known {
-        name: "net.bytes",
-        title: "network throughput",
-        unit: "bytes/s",
-        parts: &["net.rx_bytes", "net.tx_bytes"],
-    },
+    Known { name: "net.bytes", title: "network throughput", unit: "bytes/s", parts: &["net.rx_bytes", "net.tx_bytes"] },
     Known {
         name: "net.trouble",
         title: "network errors and drops",

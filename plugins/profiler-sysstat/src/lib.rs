@@ -6,6 +6,7 @@ mod json;
 mod mpstat;
 mod pidstat;
 mod sar;
+mod sar_keyed;
 mod tables;
 mod tool;
 

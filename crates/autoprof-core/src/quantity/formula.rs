@@ -69,8 +69,7 @@ impl Formula {
         if text.len() > MAX_LENGTH {
             return Err(FormulaError::TooLong);
         }
-        let mut parser =
-            Parser { text, rest: text, depth: 0, formula: Self { steps: Vec::new(), names: Vec::new() } };
+        let mut parser = Parser { text, rest: text, depth: 0, formula: Self { steps: Vec::new(), names: Vec::new() } };
         parser.sum()?;
         parser.blank();
         if !parser.rest.is_empty() {
@@ -238,10 +237,7 @@ mod tests {
     #[test]
     fn a_formula_that_cannot_be_read_says_where() {
         let problem = |text: &str| Formula::parse(text).unwrap_err().to_string();
-        assert_eq!(
-            problem("100 - "),
-            "the formula \"100 - \" has the end where a number or a column name is expected"
-        );
+        assert_eq!(problem("100 - "), "the formula \"100 - \" has the end where a number or a column name is expected");
         assert!(problem("(a").contains("a closing parenthesis"));
         assert!(problem("a b").contains("'b' where an operator or the end"));
         assert!(problem("1.2.3").contains("a number"));
