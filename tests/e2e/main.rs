@@ -1,6 +1,7 @@
 //! Suites through the public interfaces: the command line against real hosts, the client against real tools.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod agreement;
 mod autotest;
 mod background;
 mod client;

@@ -24,6 +24,7 @@
 
 mod broker;
 mod burner;
+mod cross_checks;
 mod fleet;
 mod host;
 mod keeper;
@@ -46,6 +47,7 @@ mod terminal;
 
 pub use broker::Broker;
 pub use burner::burner;
+pub use cross_checks::{CrossChecks, Reading, cross_checks};
 pub use fleet::fleet;
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};

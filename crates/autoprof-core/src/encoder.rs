@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::Args,
     error::{ArgError, ConvertError},
+    quantity::TableInfo,
 };
 
 /// Turns a profiler's arguments into what the client runs.
@@ -107,6 +108,10 @@ pub struct ProfilerInfo {
     pub tools: Cow<'static, str>,
     /// What it typically runs, for people.
     pub example: Cow<'static, str>,
+    /// The tables that it makes, and which quantities they measure; a table that is not here is drawn by the units in
+    /// its column names. Plugins from before this field do not give it.
+    #[serde(default, skip_serializing_if = "<[TableInfo]>::is_empty")]
+    pub tables: Cow<'static, [TableInfo]>,
 }
 
 impl ProfilerInfo {
@@ -119,6 +124,7 @@ impl ProfilerInfo {
             params: Cow::Borrowed(&[]),
             tools: Cow::Borrowed(""),
             example: Cow::Borrowed(""),
+            tables: Cow::Borrowed(&[]),
         }
     }
 
@@ -143,6 +149,14 @@ impl ProfilerInfo {
     #[must_use]
     pub const fn example(mut self, example: &'static str) -> Self {
         let old = std::mem::replace(&mut self.example, Cow::Borrowed(example));
+        std::mem::forget(old);
+        self
+    }
+
+    /// With these tables, which say what their columns measure.
+    #[must_use]
+    pub const fn tables(mut self, tables: &'static [TableInfo]) -> Self {
+        let old = std::mem::replace(&mut self.tables, Cow::Borrowed(tables));
         std::mem::forget(old);
         self
     }

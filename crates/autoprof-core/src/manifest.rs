@@ -14,10 +14,11 @@ use crate::{
     event::Cause,
     host::Host,
     job::{Require, Timeouts},
+    quantity::TableInfo,
 };
 
 /// Version of the manifest's schema. A reader takes the same major version; a higher minor only adds.
-pub const SCHEMA_VERSION: &str = "1.1";
+pub const SCHEMA_VERSION: &str = "1.2";
 
 /// What is known of a run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +55,10 @@ pub struct Manifest {
     pub hosts: BTreeMap<String, HostRecord>,
     /// How the run was set up.
     pub settings: RunSettings,
+    /// What the tables of each profiler measure, by the profiler's name, as it declared when they were made: a report
+    /// needs no plugin. Once for all hosts, since their tables are alike.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, Vec<TableInfo>>,
 }
 
 /// Where a run is in its life.

@@ -21,6 +21,7 @@ use autoprof_core::{
     args::is_name,
     error::ArgError,
     protocol::{HostFacts, Invocation},
+    quantity::{self, Formula, HOST_NAMES},
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -83,6 +84,30 @@ pub fn check(encoder: &dyn ArgEncoder) -> Vec<Check> {
     checks.all
 }
 
+/// What a table lacks of what its profiler declared: key columns, and columns that formulas name.
+///
+/// A column that is named by a `*` may be absent. So may those of a table whose columns depend on the arguments, which
+/// the declaration shows by such a name.
+#[must_use]
+pub fn undeclared(info: &ProfilerInfo, file: &str, header: &[&str]) -> Vec<String> {
+    let Some(table) = info.tables.iter().find(|table| table.file == file) else { return Vec::new() };
+    let lacks = |name: &str| !header.contains(&name) && !HOST_NAMES.contains(&name);
+    let mut problems: Vec<String> = table
+        .keys
+        .split_whitespace()
+        .filter(|key| lacks(key))
+        .map(|key| format!("{file} has no key column {key:?}"))
+        .collect();
+    let formulas: Vec<Formula> = table.measures.iter().filter_map(|m| Formula::parse(&m.formula).ok()).collect();
+    let names: Vec<&String> = formulas.iter().flat_map(Formula::names).collect();
+    if !names.iter().any(|name| name.contains('*')) {
+        let absent = names.into_iter().filter(|name| lacks(name));
+        problems.extend(absent.map(|name| format!("{file} has no column {name:?}")));
+    }
+    problems.dedup();
+    problems
+}
+
 /// A host on which everything that the profiler may need is there.
 #[must_use]
 pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
@@ -132,6 +157,12 @@ impl Checks<'_> {
         }
         if !one_line(&info.summary) {
             problems.push("the summary is no line of text".to_owned());
+        }
+        for (at, table) in info.tables.iter().enumerate() {
+            problems.extend(quantity::problems(table).into_iter().map(|problem| format!("{}: {problem}", table.file)));
+            if info.tables[..at].iter().any(|other| other.file == table.file) {
+                problems.push(format!("{} is declared twice", table.file));
+            }
         }
         for (at, param) in info.params.iter().enumerate() {
             if param.name.is_empty()
@@ -318,6 +349,13 @@ impl Checks<'_> {
                     return Err(format!("the table {:?} is no file in its directory", table.file));
                 }
             }
+            for table in done.iter().flatten().filter(|table| table.file.ends_with(".csv")) {
+                let header = header(&directory.join(&table.file));
+                let columns: Vec<&str> = header.iter().map(String::as_str).collect();
+                if let Some(problem) = undeclared(self.info, &table.file, &columns).first() {
+                    return Err(problem.clone());
+                }
+            }
             let beside = fs::read_dir(scratch.path()).map(Iterator::count).unwrap_or(1);
             if beside != 1 {
                 return Err("it wrote outside its directory".to_owned());
@@ -336,6 +374,16 @@ impl Checks<'_> {
         }
         Ok(())
     }
+}
+
+/// The columns of a table; none of one that cannot be read.
+fn header(table: &Utf8Path) -> Vec<String> {
+    let mut line = String::new();
+    let file = fs::File::open(table).map(|file| io::BufReader::new(io::Read::take(file, 1 << 20)));
+    if file.is_ok_and(|mut file| io::BufRead::read_line(&mut file, &mut line).is_err()) {
+        return Vec::new();
+    }
+    line.trim_end().split(',').map(|name| name.trim_matches('"').to_owned()).collect()
 }
 
 /// Whether a conversion succeeded, and its tables with what is in them.
@@ -539,6 +587,37 @@ mod tests {
         let splits = |args: &Args| Ok(runs(&args.string("text").unwrap_or("x").split(' ').collect::<Vec<_>>()));
         let checks = check(&Sample(splits, nothing));
         assert!(checks.iter().any(|c| matches!(&c.verdict, Verdict::Warning(w) if w.contains("reaches a command"))));
+    }
+
+    #[test]
+    fn a_column_that_is_declared_and_not_made_is_found() {
+        use autoprof_core::{Measure, TableInfo};
+        const MEASURES: &[Measure] = &[Measure::new("cpu.busy", "100 - idle_percent")];
+        const TABLES: &[TableInfo] = &[TableInfo::new("top.csv").keys("cpu").measures(MEASURES)];
+        let info = ProfilerInfo::new("top", "").tables(TABLES);
+        assert_eq!(undeclared(&info, "top.csv", &["time_unix", "cpu", "idle_percent"]), Vec::<String>::new());
+        let lacks = ["top.csv has no key column \"cpu\"", "top.csv has no column \"idle_percent\""];
+        assert_eq!(undeclared(&info, "top.csv", &["time_unix", "idle"]), lacks);
+        assert_eq!(undeclared(&info, "other.csv", &["time_unix"]), Vec::<String>::new());
+
+        struct Top;
+        impl ArgEncoder for Top {
+            fn profiler(&self) -> &ProfilerInfo {
+                static WRONG: ProfilerInfo = ProfilerInfo::new("top", "who is busy").tables(TABLES);
+                &WRONG
+            }
+
+            fn encode(&self, args: &Args, _: &HostFacts) -> Result<Invocation, ArgError> {
+                good(args)
+            }
+
+            fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+                fs::write(raw.file("top.csv"), "time_unix,cpu,idle\n").unwrap();
+                Ok(vec![Table { file: "top.csv".to_owned(), ..Table::default() }])
+            }
+        }
+        let said = failed(&Top);
+        assert!(said.contains("top.csv has no column \"idle_percent\""), "{said}");
     }
 
     #[test]

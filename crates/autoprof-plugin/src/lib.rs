@@ -40,8 +40,9 @@ pub mod prelude {
 
     pub use async_trait::async_trait;
     pub use autoprof_core::{
-        ArgEncoder, Args, Channel, ClientHandle, Command, Host, Param, ParamType, Process, ProcessInput, ProcessOutput,
-        ProfilerInfo, Prompter, RawResults, Registry, Secret, Session, Signal, Signaler, Table, Transport, Value,
+        ArgEncoder, Args, Channel, ClientHandle, Command, Host, Measure, Param, ParamType, Precision, Process,
+        ProcessInput, ProcessOutput, ProfilerInfo, Prompter, RawResults, Registry, Secret, Session, Signal, Signaler,
+        Table, TableInfo, Transport, Value,
         error::{
             ArgError, ArgErrorKind, ConvertError, ConvertErrorKind, SignalError, SignalErrorKind, TransportError,
             TransportErrorKind,

@@ -13,7 +13,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use crate::{
     findings::figure,
     flame,
-    metrics::{Metric, Series},
+    metrics::{self, Metric, Series},
     page::{ReportError, document},
     show,
 };
@@ -54,9 +54,9 @@ impl Side<'_> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// What it is.
-    pub figure: &'static str,
+    pub figure: String,
     /// Its unit.
-    pub unit: &'static str,
+    pub unit: String,
     /// Mean of the first side.
     pub a: f64,
     /// Mean of the second.
@@ -84,12 +84,14 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     let figures = [a, b].map(|side| show::figures(side.run, side.manifest));
-    let of = |side: usize, metric: Metric| -> Vec<&Series> {
+    let of = |side: usize, metric: &Metric| -> Vec<&Series> {
         let wanted = [a, b][side].hosts().collect::<Vec<_>>();
-        figures[side].iter().filter(|(name, _)| wanted.contains(name)).filter_map(|(_, m)| m.get(&metric)).collect()
+        let hosts = figures[side].iter().filter(|(name, _)| wanted.contains(name));
+        hosts.filter_map(|(_, host)| Some(&host.figures.get(metric)?.series)).collect()
     };
-    let both = |metric: &Metric| difference(*metric, &of(0, *metric), &of(1, *metric));
-    let mut figures: Vec<Difference> = Metric::ALL.iter().filter_map(both).collect();
+    let both = |metric: &Metric| difference(metric, &of(0, metric), &of(1, metric));
+    let all = metrics::all(figures.iter().flat_map(|side| side.values()));
+    let mut figures: Vec<Difference> = all.iter().filter_map(both).collect();
     holm(&mut figures);
     Comparison {
         sides: [a.name(), b.name()],
@@ -102,7 +104,7 @@ pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     }
 }
 
-fn difference(metric: Metric, a: &[&Series], b: &[&Series]) -> Option<Difference> {
+fn difference(metric: &Metric, a: &[&Series], b: &[&Series]) -> Option<Difference> {
     let mean = |all: &[&Series]| {
         let (sum, count) = all.iter().flat_map(|s| s.known()).fold((0.0, 0.0), |(s, n), v| (s + v, n + 1.0));
         (count > 0.0).then(|| sum / count)
@@ -114,8 +116,8 @@ fn difference(metric: Metric, a: &[&Series], b: &[&Series]) -> Option<Difference
     let p = welch(&batches(a), &batches(b));
     let change_percent = (a_mean != 0.0).then(|| 100.0 * (b_mean - a_mean) / a_mean.abs());
     Some(Difference {
-        figure: metric.title(),
-        unit: metric.unit(),
+        figure: metric.title.to_string(),
+        unit: metric.unit.to_string(),
         a: a_mean,
         b: b_mean,
         change_percent,
@@ -290,19 +292,23 @@ mod tests {
         Series { times: (0..values.len()).map(|n| n as f64).collect(), values: values.to_vec() }
     }
 
+    fn metric(name: &str) -> Metric {
+        Metric::known(name).unwrap()
+    }
+
     #[test]
     fn what_differs_is_told_from_chance() {
         let noise = |base: f64, n: usize| base + [0.3, -0.2, 0.1, -0.4, 0.2][n % 5];
         let of = |base: f64| series(&(0..40).map(|n| noise(base, n)).collect::<Vec<_>>());
         let (low, same, high) = (of(10.0), of(10.02), of(12.0));
         let mut found = vec![
-            difference(Metric::CpuBusy, &[&low], &[&same]).unwrap(),
-            difference(Metric::RunQueue, &[&low], &[&high]).unwrap(),
+            difference(&metric("cpu.busy"), &[&low], &[&same]).unwrap(),
+            difference(&metric("cpu.run_queue"), &[&low], &[&high]).unwrap(),
         ];
         holm(&mut found);
         assert!(!found[0].significant && found[1].significant, "{found:#?}");
         assert!((found[1].change_percent.unwrap() - 20.0).abs() < 0.5);
-        assert_eq!(difference(Metric::CpuBusy, &[&series(&[1.0])], &[&high]).unwrap().p, None);
+        assert_eq!(difference(&metric("cpu.busy"), &[&series(&[1.0])], &[&high]).unwrap().p, None);
     }
 
     #[test]

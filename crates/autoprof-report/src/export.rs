@@ -183,8 +183,9 @@ pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Res
         let pid = number + 1;
         let (frames, _) = frame::of_host(run, manifest, host);
         events.push(json!({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": host}}));
-        for (metric, series) in metrics::of_host(&frames, record) {
-            let name = format!("{}, {}", metric.title(), metric.unit());
+        for (metric, figure) in metrics::of_host(&frames, record).figures {
+            let name = format!("{}, {}", metric.title, metric.unit);
+            let series = &figure.series;
             let known = series.times.iter().zip(&series.values).filter(|(_, value)| !value.is_nan());
             events.extend(known.map(|(time, value)| {
                 json!({"ph": "C", "pid": pid, "name": name, "ts": time * 1e6, "args": {"value": value}})

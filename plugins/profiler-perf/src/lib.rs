@@ -12,6 +12,7 @@ mod record;
 mod sched;
 mod stat;
 mod subcommand;
+mod tables;
 mod timeline;
 
 use autoprof_plugin::prelude::*;

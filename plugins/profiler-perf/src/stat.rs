@@ -26,7 +26,8 @@ pub const PERF_STAT: ProfilerInfo = ProfilerInfo::new(
 )
 .params(PARAMS)
 .tools("perf:--version sed cat")
-.example("perf stat -a -I 1000 -j -e task-clock,context-switches,cycles,instructions -o perf-stat.json");
+.example("perf stat -a -I 1000 -j -e task-clock,context-switches,cycles,instructions -o perf-stat.json")
+.tables(crate::tables::PERF_STAT);
 
 /// Runs `perf stat` and makes a table of rates.
 #[derive(Debug, Clone, Copy, Default)]

@@ -6,6 +6,7 @@ mod cat;
 mod convert;
 mod counters;
 mod samples;
+mod tables;
 
 use autoprof_plugin::prelude::*;
 
@@ -25,7 +26,8 @@ const PARAMS: &[Param] =
 pub const PROC: ProfilerInfo =
     ProfilerInfo::new("proc", "CPUs, memory, disks, network, pressure and load, without any tool")
         .params(PARAMS)
-        .example("cat /proc/stat /proc/meminfo /proc/diskstats /proc/net/dev /proc/loadavg /proc/vmstat");
+        .example("cat /proc/stat /proc/meminfo /proc/diskstats /proc/net/dev /proc/loadavg /proc/vmstat")
+        .tables(tables::TABLES);
 
 /// Adds the encoders of proc and cat.
 ///

@@ -17,7 +17,8 @@ const PARAMS: &[Param] = &[interval("1")];
 pub const IOSTAT: ProfilerInfo = ProfilerInfo::new("iostat", "throughput, latency and utilisation of block devices")
     .params(PARAMS)
     .tools("iostat:-V")
-    .example("iostat -xtdkyN -o JSON 1");
+    .example("iostat -xtdkyN -o JSON 1")
+    .tables(crate::tables::IOSTAT);
 
 /// Members of a disk in iostat's JSON and our columns; kB are of 1024 bytes (iostat(1)).
 const COLUMNS: &[(&str, &str)] = &[

@@ -17,7 +17,8 @@ const PARAMS: &[Param] = &[interval("1")];
 pub const MPSTAT: ProfilerInfo = ProfilerInfo::new("mpstat", "where the time of each CPU goes, and its interrupts")
     .params(PARAMS)
     .tools("mpstat:-V")
-    .example("mpstat -P ALL -u -I SUM -o JSON 1");
+    .example("mpstat -P ALL -u -I SUM -o JSON 1")
+    .tables(crate::tables::MPSTAT);
 
 const COLUMNS: &[(&str, &str)] = &[
     ("usr", "user_percent"),

@@ -15,7 +15,8 @@ const PARAMS: &[Param] = &[interval("5")];
 pub const PIDSTAT: ProfilerInfo = ProfilerInfo::new("pidstat", "CPU, memory and I/O of each process that is active")
     .params(PARAMS)
     .tools("pidstat:-V")
-    .example("pidstat -H -h -l -u -d -r -w 5");
+    .example("pidstat -H -h -l -u -d -r -w 5")
+    .tables(crate::tables::PIDSTAT);
 
 /// pidstat's names and ours; kB are of 1024 bytes, `iodelay` is in clock ticks (pidstat(1)).
 const COLUMNS: &[(&str, &str)] = &[

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     json::{Samples, cell, objects, settle},
+    sar_keyed::KeyedTables,
     tool::{installed, interval, invocation, required},
 };
 
@@ -19,7 +20,8 @@ const PARAMS: &[Param] = &[interval("1")];
 pub const SAR: ProfilerInfo = ProfilerInfo::new("sar", "network, TCP, memory, paging and load")
     .params(PARAMS)
     .tools("sar:-V sadf:-V")
-    .example("sar -A -o sar.data 1");
+    .example("sar -A -o sar.data 1")
+    .tables(crate::tables::SAR);
 
 /// A table with one row for each sample: where in a sample its columns are, as JSON pointers.
 type Columns = &'static [(&'static str, &'static str)];
@@ -155,6 +157,7 @@ impl ArgEncoder for Sar {
                 Ok((*columns, TableWriter::create(raw, file, interval, &names)?))
             })
             .collect::<Result<Vec<_>, ConvertError>>()?;
+        let mut keyed = KeyedTables::create(raw, interval)?;
         let mut axis = TimeAxis::new(raw, interval);
         while let Some(sample) = samples.next_sample()? {
             let stamp = sample.get("timestamp").unwrap_or(&Value::Null);
@@ -164,6 +167,7 @@ impl ArgEncoder for Sar {
             };
             let unix_ns = axis.place(displayed);
             interfaces(&mut network, unix_ns, &sample)?;
+            keyed.sample(unix_ns, &sample)?;
             for (columns, table) in &mut tables {
                 let cells: Vec<String> = columns.iter().map(|(pointer, _)| at(&sample, pointer)).collect();
                 // A host that cannot count something has no such member at all.
@@ -172,9 +176,12 @@ impl ArgEncoder for Sar {
                 }
             }
         }
-        let others = tables.iter_mut().map(|(_, table)| table);
+        let others = tables.iter_mut().map(|(_, table)| table).chain(keyed.writers());
         settle(&samples, raw, OUTPUT, std::iter::once(&mut network).chain(others))?;
-        std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table)).map(TableWriter::finish).collect()
+        let one_row = std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table));
+        let mut done: Vec<Table> = one_row.map(TableWriter::finish).collect::<Result<_, _>>()?;
+        done.extend(keyed.finish()?);
+        Ok(done)
     }
 }
 
@@ -276,6 +283,21 @@ mod tests {
         assert!(read("sar-memory.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,22657372,24229476,"));
         assert!(read("sar-paging.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,324,58376,243,0,98,"));
         assert_eq!(read("sar-tcp.csv").lines().nth(1).unwrap(), "1795384732.481145,0,0,0,0,0,0,0,0,0,1,0,12");
+    }
+
+    #[test]
+    fn cpus_and_disks_are_rows_of_their_own() {
+        let text = FILE.replacen(
+            "\"network\":",
+            r#""cpu-load": [{"cpu": "all", "usr": 78.71, "nice": 0.0, "sys": 21.29, "iowait": 0.0, "idle": 0.0}],
+               "disk": [{"disk-device": "vda", "tps": 187.13, "rkB": 11045.54, "wkB": 0.0, "util-percent": 5.15}],
+               "network":"#,
+            1,
+        );
+        let (tables, read) = converted(text.as_bytes());
+        assert_eq!(tables.iter().map(|t| t.file.as_str()).collect::<Vec<_>>()[5..], ["sar-cpu.csv", "sar-disk.csv"]);
+        assert_eq!(read("sar-cpu.csv").lines().nth(1).unwrap(), "1795384732.481145,all,78.71,0,21.29,0,,,,,,0");
+        assert_eq!(read("sar-disk.csv").lines().nth(1).unwrap(), "1795384732.481145,vda,187.13,11045.54,0,5.15");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+mod tables;
 
 use autoprof_plugin::prelude::*;
 
@@ -16,7 +17,8 @@ pub const VMSTAT: ProfilerInfo =
     ProfilerInfo::new("vmstat", "run queue, memory, swap, block I/O, interrupts and CPU time")
         .params(PARAMS)
         .tools("vmstat:-V")
-        .example("vmstat -t -w -n -y 1");
+        .example("vmstat -t -w -n -y 1")
+        .tables(tables::TABLES);
 
 /// Adds the encoder of vmstat.
 ///

@@ -14,7 +14,7 @@ use crate::{
     collect::{self, Collection, How, Purpose, collect},
     duration::Span,
     encoder::{ClockStep, RawResults, Table},
-    event::HostEvent,
+    event::{HostEvent, RunEventKind},
     manifest::{FileRecord, ProfilerRecord, ProfilerState, SegmentRecord},
     profiler::ProfilerProxy,
     protocol::segment_dir,
@@ -200,8 +200,19 @@ impl HostClient {
             let (tables, problems) = self.convert(proxy, &record, &target.join(proxy.name())).await;
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
             if !tables.is_empty() || problem.is_some() {
+                self.declare(proxy);
                 self.note(HostEvent::Converted { profiler: proxy.name().to_owned(), tables, problem });
             }
+        }
+    }
+
+    /// Records what the tables of a profiler measure, unless another host's were declared alike.
+    fn declare(&self, proxy: &ProfilerProxy) {
+        let tables = proxy.encoder().profiler().tables.as_ref();
+        let recorder = &self.context.recorder;
+        let is_known = recorder.with_manifest(|m| m.tables.get(proxy.name()).map_or(&[][..], Vec::as_slice) == tables);
+        if !is_known {
+            recorder.record(RunEventKind::Tables { profiler: proxy.name().to_owned(), tables: tables.to_vec() });
         }
     }
 

@@ -74,6 +74,7 @@ impl Manifest {
             skew_s: None,
             hosts: hosts.iter().map(|host| (host.name.clone(), HostRecord::new(host.clone()))).collect(),
             settings: settings.as_ref().clone(),
+            tables: BTreeMap::new(),
         })
     }
 
@@ -107,6 +108,9 @@ impl Manifest {
                     test.status = Some(status.clone());
                     test.exit_code = Some(*exit_code);
                 }
+            }
+            RunEventKind::Tables { profiler, tables } => {
+                self.tables.insert(profiler.clone(), tables.clone());
             }
             RunEventKind::Interrupted { by } => self.interrupted = Some(by.clone()),
             RunEventKind::Finished { require_met } => {

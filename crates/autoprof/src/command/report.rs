@@ -1,5 +1,6 @@
 //! `autoprof report`, `view`, `show`, `compare` and `export`: what a run has to say.
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufWriter, IsTerminal, Write},
 };
@@ -30,10 +31,11 @@ use crate::{
 pub fn report(global: &Global, report: &Report) -> Result<u8, Failure> {
     let which = &report.one.which;
     let directory = run::find(&which.run, &which.results)?;
-    let manifest = run::read(&directory)?;
+    let mut manifest = run::read(&directory)?;
     if !conduct::is_over(&manifest) || report.no_report {
         return status::report(global, &report.one, report.no_report);
     }
+    describe_old(global, &mut manifest);
     let path = page::write(&directory, &manifest)?;
     if report.one.json {
         print(&format!("{}\n", serde_json::json!({"id": manifest.id, "directory": directory, "report": path})));
@@ -55,19 +57,34 @@ pub fn render(global: &Global, outcome: &Outcome) {
     }
 }
 
+/// Takes what tables measure from the notes of today's plugins, for a run from before runs recorded it.
+fn describe_old(global: &Global, manifest: &mut Manifest) {
+    if !manifest.tables.is_empty() {
+        return;
+    }
+    // Without plugins the run is reported by the units in its columns' names.
+    let Ok(plugins) = wire::plugins(global) else { return };
+    let names: BTreeSet<&String> = manifest.hosts.values().flat_map(|host| host.profilers.keys()).collect();
+    let of_run = plugins.profilers().filter(|(info, _)| names.iter().any(|name| **name == info.name));
+    let described = of_run.filter(|(info, _)| !info.tables.is_empty());
+    let described: BTreeMap<_, _> = described.map(|(info, _)| (info.name.to_string(), info.tables.to_vec())).collect();
+    manifest.tables = described;
+}
+
 /// A run that is over, with its directory.
-fn past(past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
+fn past(global: &Global, past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
     let directory = run::find(&past.run, &past.results)?;
-    let manifest = run::read(&directory)?;
+    let mut manifest = run::read(&directory)?;
     if manifest.phase != RunPhase::Finished {
         return Err(page::ReportError::NotOver(directory).into());
     }
+    describe_old(global, &mut manifest);
     Ok((directory, manifest))
 }
 
 /// Opens the report, which is written first where there is none.
-pub fn view(view: &View) -> Result<u8, Failure> {
-    let (directory, manifest) = past(&view.past)?;
+pub fn view(global: &Global, view: &View) -> Result<u8, Failure> {
+    let (directory, manifest) = past(global, &view.past)?;
     let there = directory.join("report/index.html");
     let path = if there.exists() { there } else { page::write(&directory, &manifest)? };
     print(&format!("{path}\n"));
@@ -82,7 +99,7 @@ pub fn view(view: &View) -> Result<u8, Failure> {
 
 /// Shows the figures in the terminal.
 pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
-    let (directory, manifest) = past(&show.past)?;
+    let (directory, manifest) = past(global, &show.past)?;
     let figures = show::figures(&directory, &manifest);
     if show.json {
         let json = serde_json::to_string_pretty(&show::json(&manifest, &figures)).unwrap_or_default();
@@ -94,10 +111,10 @@ pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
 }
 
 /// Compares two runs, or two hosts.
-pub fn compare(asked: &Compare) -> Result<u8, Failure> {
-    let (run_a, manifest_a) = past(&asked.a)?;
+pub fn compare(global: &Global, asked: &Compare) -> Result<u8, Failure> {
+    let (run_a, manifest_a) = past(global, &asked.a)?;
     let (run_b, manifest_b) = match &asked.other {
-        Some(other) => past(&Past { run: other.clone(), results: asked.a.results.clone() })?,
+        Some(other) => past(global, &Past { run: other.clone(), results: asked.a.results.clone() })?,
         None => (run_a.clone(), manifest_a.clone()),
     };
     let a = side(&run_a, &manifest_a, asked.host_a.as_deref())?;
@@ -106,7 +123,7 @@ pub fn compare(asked: &Compare) -> Result<u8, Failure> {
     if comparison.figures.is_empty() {
         return Err(Failure::Usage {
             message: format!("{} and {} have no figure in common", a.name(), b.name()),
-            hint: Some("figures come from the profilers proc, vmstat, mpstat, iostat and sar".into()),
+            hint: Some("figures come from profilers that declare quantities, such as those of `-p light`".into()),
         });
     }
     if asked.json {
@@ -138,8 +155,8 @@ fn side<'a>(run: &'a Utf8Path, manifest: &'a Manifest, host: Option<&'a str>) ->
 }
 
 /// Writes a run for another viewer.
-pub fn export(asked: &Export) -> Result<u8, Failure> {
-    let (run, manifest) = past(&asked.past)?;
+pub fn export(global: &Global, asked: &Export) -> Result<u8, Failure> {
+    let (run, manifest) = past(global, &asked.past)?;
     let write = |out: &mut (dyn Write + Send)| match asked.format {
         ExportFormat::Folded => export::folded(&run, &manifest, out),
         ExportFormat::Firefox => export::firefox(&run, &manifest, out),
