@@ -9,6 +9,7 @@ mod clock;
 mod clockset;
 mod daemon;
 mod disk;
+mod environment;
 mod events;
 mod facts;
 mod launch;
@@ -36,7 +37,7 @@ use autoprof_protocol::ToolProbe;
 use rustix::fs::{Mode, OFlags};
 
 const USAGE: &str = "usage: autoprof-client COMMAND
-  facts DIR [PROGRAM[:VERSION-FLAG]…]   what this host is and can do, as JSON
+  facts DIR [PROBE…]                    what this host is and can do, as JSON
   launch DIR                            take a control file on standard input, leave a client running in DIR
   state DIR                             what there is of the client of DIR, as JSON
   run DIR                               be that client, in the foreground
@@ -111,6 +112,7 @@ fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
 }
 
 fn print_facts(dir: &Path, probes: &[&str]) -> io::Result<()> {
+    environment::set_client_dir(&dir.canonicalize()?);
     let probes: Vec<ToolProbe> = probes.iter().filter_map(|p| p.parse().ok()).collect();
     print_json(&facts::gather(dir, &probes))
 }
