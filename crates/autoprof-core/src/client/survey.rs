@@ -8,7 +8,7 @@ use super::{HostClient, Trouble, files, within};
 use crate::{
     error::{ArgError, ArgErrorKind, ErrorKind, PluginError},
     event::HostEvent,
-    install::{self, Wanted},
+    install::{self, Begun, Wanted},
     manifest::Sudo,
     profiler::{Origin, ProfilerProxy},
     sudo::Script,
@@ -49,6 +49,21 @@ impl HostClient {
         let store = Arc::clone(&self.context.store);
         let wanted = Wanted { tmpdir: &tmpdir, probes, keep_client: self.context.settings.keep_client };
         let begun = within("install", timeout, install::begin(session.as_ref(), &store, wanted)).await?;
+        let kept = begun.kept;
+        match self.finish(begun).await {
+            Err(trouble) if kept && !trouble.lost => {
+                // A crash of the host may have torn the program that an earlier run left there.
+                tracing::info!(host = %self.host, "the kept client is not used: {}", trouble.message);
+                let begun = within("install", timeout, install::begin_anew(session.as_ref(), wanted)).await?;
+                self.finish(begun).await
+            }
+            other => other,
+        }
+    }
+
+    /// Notes where the client is going to be, and puts it there.
+    async fn finish(&mut self, begun: Begun) -> Result<HostFacts, Trouble> {
+        let (tmpdir, timeout) = (&self.context.settings.tmpdir, self.context.settings.timeouts.install);
         let probed = &begun.probed;
         if !probed.directory.starts_with(&format!("{}/", tmpdir.trim_end_matches('/'))) {
             let own = &probed.directory;
@@ -60,7 +75,8 @@ impl HostClient {
         } else {
             HostEvent::Reinstalled { directory: probed.directory.clone() }
         });
-        within("install", timeout, begun.finish(session.as_ref(), &store, probes)).await
+        let store = Arc::clone(&self.context.store);
+        within("install", timeout, begun.finish(&store)).await
     }
 
     /// Encodes every profiler for this host.
