@@ -17,12 +17,13 @@ use crate::{
     clock,
     clockset::ClockWatch,
     disk::Disk,
+    environment,
     events::EventLog,
     lease::{Lease, Limit},
     marker::{self, Wait},
     poll,
     profiler::Profiler,
-    settings, strays, sys, tool,
+    settings, strays, sys,
 };
 
 /// Where the kernel takes marks for its own trace; the second is where it was before Linux 4.1.
@@ -59,7 +60,7 @@ impl From<io::Error> for Interrupt {
 /// When it cannot take charge of the directory. Later failures are events.
 pub fn run(dir: &Path) -> io::Result<()> {
     let _in_charge = take_charge(dir)?;
-    let _ = tool::HOME.set(dir.to_owned());
+    environment::set_client_dir(dir);
     let control = read_control(dir);
     let mut events = EventLog::open(dir, control.as_ref().map_or(0, |c| c.after))?;
     // An earlier client of this directory may have been killed and its tools not have listened.
@@ -143,7 +144,7 @@ impl Daemon {
             Profiler::new(&entry.name, entry.invocation.clone(), own, disk.file_limit())
         };
         // Those that are not started again are there for their reports alone.
-        let mut profilers = control.profilers.iter().map(new).collect::<io::Result<Vec<_>>>()?;
+        let mut profilers: Vec<Profiler> = control.profilers.iter().map(new).collect();
         for (profiler, entry) in profilers.iter_mut().zip(&control.profilers) {
             if control.task == Task::Finish || (control.segment > 1 && !entry.invocation.restart_after_reboot) {
                 profiler.stand_by();

@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod job;
 pub mod manifest;
 pub mod marks;
+mod preamble;
 pub mod profiler;
 pub mod profilers;
 pub mod quantity;

@@ -48,8 +48,8 @@ pub mod prelude {
             TransportErrorKind,
         },
         protocol::{
-            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start,
-            Stop, StopSignal, as_root,
+            Arm, Environment, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile,
+            Setting, Start, Stop, StopSignal, as_root,
         },
         registry::AlreadyRegistered,
         transport::{ExitStatus, OutputChunk},

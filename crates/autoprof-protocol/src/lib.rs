@@ -29,10 +29,10 @@ pub mod text;
 
 pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
 pub use event::{Ended, Event, EventKind, Outcome};
-pub use facts::{HostFacts, Tool, ToolProbe};
+pub use facts::{HostFacts, ProbeEnd, Tool, ToolFault, ToolProbe, UnusableTool};
 pub use invocation::{
-    Arm, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop, StopSignal,
-    as_root,
+    Arm, Environment, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop,
+    StopSignal, as_root,
 };
 pub use marker::{Marker, MarkerTime};
 pub use stamp::Stamp;

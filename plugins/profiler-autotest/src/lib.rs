@@ -39,7 +39,7 @@ const PARAMS: &[Param] = &[
 pub const AUTOTEST: ProfilerInfo =
     ProfilerInfo::new(NAME, "profilers of an Autotest client tree, one's own among them, as they are")
         .params(PARAMS)
-        .tools("python2:-V python:-V python3:-V tar:--version")
+        .tools("python2:-V=python_# python:-V=python_# python3:-V=python_# tar:--version")
         .example("python2 -u client/autotest-local autotest.control");
 
 /// Adds the encoder of autotest.

@@ -15,7 +15,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_C2C: ProfilerInfo =
     ProfilerInfo::new("perf-c2c", "cache lines that CPUs took from each other: false sharing")
         .params(PARAMS)
-        .tools("perf:--version")
+        .tools("perf:--version=perf_version_#")
         .example("perf c2c record -a -o perf.c2c.data");
 
 /// Runs `perf c2c record`.

@@ -15,7 +15,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_LOCK: ProfilerInfo =
     ProfilerInfo::new("perf-lock", "where the kernel waited for its locks (from Linux 5.19 on)")
         .params(PARAMS)
-        .tools("perf:--version")
+        .tools("perf:--version=perf_version_#")
         .example("perf lock record -a -o perf.lock.data");
 
 /// Runs `perf lock record`.

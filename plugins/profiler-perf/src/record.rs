@@ -37,7 +37,7 @@ const PARAMS: &[Param] = &[
 /// perf as users know it.
 pub const PERF: ProfilerInfo = ProfilerInfo::new("perf", "profile of the whole host: which code the CPUs are in")
     .params(PARAMS)
-    .tools("perf:--version sed cat")
+    .tools("perf:--version=perf_version_# sed cat")
     .example("perf record -a -g -F 99 -e cycles -k CLOCK_MONOTONIC -o perf.data");
 
 /// Runs `perf record`, has `perf report` fold the stacks where the symbols are, and makes `stacks.folded`.

@@ -34,7 +34,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_SCHED: ProfilerInfo =
     ProfilerInfo::new("perf-sched", "how long tasks waited for a CPU, by time and by task; every switch is recorded")
         .params(PARAMS)
-        .tools("perf:--version awk")
+        .tools("perf:--version=perf_version_# awk")
         .example("perf sched record -a -o perf.sched.data");
 
 /// Runs `perf sched record`.

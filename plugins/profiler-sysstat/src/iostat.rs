@@ -16,7 +16,7 @@ const PARAMS: &[Param] = &[interval("1")];
 /// iostat as users know it.
 pub const IOSTAT: ProfilerInfo = ProfilerInfo::new("iostat", "throughput, latency and utilisation of block devices")
     .params(PARAMS)
-    .tools("iostat:-V")
+    .tools("iostat:-V=sysstat_version_#")
     .example("iostat -xtdkyN -o JSON 1")
     .tables(crate::tables::IOSTAT);
 

@@ -16,7 +16,7 @@ const PARAMS: &[Param] = &[interval("1")];
 /// mpstat as users know it.
 pub const MPSTAT: ProfilerInfo = ProfilerInfo::new("mpstat", "where the time of each CPU goes, and its interrupts")
     .params(PARAMS)
-    .tools("mpstat:-V")
+    .tools("mpstat:-V=sysstat_version_#")
     .example("mpstat -P ALL -u -I SUM -o JSON 1")
     .tables(crate::tables::MPSTAT);
 

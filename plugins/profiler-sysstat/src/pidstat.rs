@@ -14,7 +14,7 @@ const PARAMS: &[Param] = &[interval("5")];
 /// pidstat as users know it.
 pub const PIDSTAT: ProfilerInfo = ProfilerInfo::new("pidstat", "CPU, memory and I/O of each process that is active")
     .params(PARAMS)
-    .tools("pidstat:-V")
+    .tools("pidstat:-V=sysstat_version_#")
     .example("pidstat -H -h -l -u -d -r -w 5")
     .tables(crate::tables::PIDSTAT);
 

@@ -19,7 +19,7 @@ const PARAMS: &[Param] = &[interval("1")];
 /// sar as users know it.
 pub const SAR: ProfilerInfo = ProfilerInfo::new("sar", "network, TCP, memory, paging and load")
     .params(PARAMS)
-    .tools("sar:-V sadf:-V")
+    .tools("sar:-V=sysstat_version_# sadf:-V=sysstat_version_#")
     .example("sar -A -o sar.data 1")
     .tables(crate::tables::SAR);
 

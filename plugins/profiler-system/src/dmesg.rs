@@ -13,7 +13,7 @@ const OUTPUT: &str = "dmesg.txt";
 
 /// dmesg as users know it.
 pub const DMESG: ProfilerInfo = ProfilerInfo::new("dmesg", "messages of the kernel, as they come")
-    .tools("dmesg:--version")
+    .tools("dmesg:--version=dmesg_from_util-linux")
     .example("dmesg --follow-new --decode --time-format iso");
 
 /// Follows the kernel's log.

@@ -46,7 +46,7 @@ const SCRIPT: &str = r#"exec inotifywait "@${PWD%/results/default/*}" "$@""#;
 /// inotify as users know it.
 pub const INOTIFY: ProfilerInfo = ProfilerInfo::new("inotify", "what is done to files and directories, by inotifywait")
     .params(PARAMS)
-    .tools("inotifywait:--help")
+    .tools("inotifywait:--help~inotifywait_#")
     .example("inotifywait -m -r --timefmt %s --format '%T %e %w%f' PATHS");
 
 /// Runs inotifywait and counts what it prints.

@@ -24,7 +24,7 @@ const PARAMS: &[Param] = &[
 /// journal as users know it.
 pub const JOURNAL: ProfilerInfo = ProfilerInfo::new("journal", "messages in systemd's journal, as they come")
     .params(PARAMS)
-    .tools("journalctl:--version")
+    .tools("journalctl:--version=systemd_#")
     .example("journalctl --follow --lines=0 --no-pager --output=json");
 
 /// Follows the journal.

@@ -30,7 +30,7 @@ const ALWAYS: [&str; 2] = ["kvm_entry", "kvm_exit"];
 pub const KVM_STAT: ProfilerInfo =
     ProfilerInfo::new("kvm_stat", "what the kernel does for virtual machines: exits by reason, interrupts, faults")
         .params(PARAMS)
-        .tools("kvm_stat:--help sh")
+        .tools("kvm_stat:--help=usage:_kvm_stat sh")
         .example("kvm_stat -l -c -s 1");
 
 /// Runs kvm_stat and makes a table of what it prints.
@@ -60,7 +60,7 @@ impl ArgEncoder for KvmStat {
             );
         }
         // Its help begins with its options, or, before it had this one, has its first digit in another line.
-        let help = &tool.version;
+        let help = tool.version.to_ascii_lowercase();
         if (help.contains("usage:") || help.contains("perf_event_paranoid")) && !help.contains("[-c]") {
             return refused(
                 "this kvm_stat cannot print CSV: it has no -c",

@@ -30,7 +30,7 @@ const ROWS: &[(&str, &str)] = &[
 /// numastat as users know it.
 pub const NUMASTAT: ProfilerInfo = ProfilerInfo::new("numastat", "memory of each NUMA node")
     .params(PARAMS)
-    .tools("numastat:-V")
+    .tools("numastat:-V=numastat_version")
     .example("numastat -m, every 5 s");
 
 /// Asks numastat again and again.

@@ -26,7 +26,7 @@ const COLUMNS: &[(&str, &str)] = &[
 pub const NVIDIA_SMI: ProfilerInfo =
     ProfilerInfo::new("nvidia-smi", "use, memory, power and temperature of NVIDIA's GPUs")
         .params(PARAMS)
-        .tools("nvidia-smi:--version")
+        .tools("nvidia-smi:-h=NVIDIA_System_Management_Interface")
         .example("nvidia-smi --query-gpu=timestamp,index,utilization.gpu,… --format=csv,nounits -lms 1000");
 
 /// Runs nvidia-smi and makes a table of what it prints.

@@ -30,7 +30,7 @@ const LONGEST_NAME: usize = 100;
 /// powertop as users know it.
 pub const POWERTOP: ProfilerInfo = ProfilerInfo::new("powertop", "wake-ups, use of the CPUs, power, and by whom")
     .params(PARAMS)
-    .tools("powertop:--version sh cat")
+    .tools("powertop:--version=powertop_version_# sh cat")
     .example("powertop --csv=… --time=5, again and again");
 
 /// powertop writes nothing before its measurement ends, whatever it is sent. What it is told to write to it cuts to

@@ -36,7 +36,7 @@ const COLUMNS: &[(&str, &str)] = &[
 /// turbostat as users know it.
 pub const TURBOSTAT: ProfilerInfo = ProfilerInfo::new("turbostat", "frequency, idle states and power of the CPUs")
     .params(PARAMS)
-    .tools("turbostat:--version")
+    .tools("turbostat:--version=turbostat_version_#")
     .example("turbostat --quiet --Summary --enable Time_Of_Day_Seconds --interval 1");
 
 /// Runs turbostat and makes a table of what it prints.

@@ -34,7 +34,7 @@ const MOST_OPEN: usize = 1 << 20;
 pub const BLKTRACE: ProfilerInfo =
     ProfilerInfo::new("blktrace", "requests to block devices: how many, how much, how long they take")
         .params(PARAMS)
-        .tools("blktrace:-V blkparse sh head")
+        .tools("blktrace:-V=blktrace_version_# blkparse sh head")
         .example("blktrace -d /dev/sda -b 512 -n 4; blkparse -q -i sda");
 
 /// Says what is wrong with a device before the test.

@@ -66,7 +66,7 @@ fn bundled(body: &str, map: &str) -> String {
 pub const BPFTRACE: ProfilerInfo =
     ProfilerInfo::new("bpftrace", "latencies of the run queue, block devices and others, as histograms over time")
         .params(PARAMS)
-        .tools("bpftrace:--version")
+        .tools("bpftrace:--version=bpftrace_#")
         .example("bpftrace -f json -o bpftrace.json -e '…runqlat…'");
 
 /// Runs bpftrace and makes a table of its histograms.

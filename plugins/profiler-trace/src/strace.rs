@@ -24,7 +24,7 @@ const PARAMS: &[Param] = &[
 /// strace as users know it.
 pub const STRACE: ProfilerInfo = ProfilerInfo::new("strace", "system calls of running processes; it slows them down")
     .params(PARAMS)
-    .tools("strace:-V pgrep")
+    .tools("strace:-V=strace_--_version pgrep")
     .example("strace -f -c -S time -o strace.txt -p PID,…");
 
 /// Finds the processes when it begins; strace itself follows their children. This shell has the name on its command

@@ -30,7 +30,7 @@ const PARAMS: &[Param] = &[
 /// tcpdump as users know it.
 pub const TCPDUMP: ProfilerInfo = ProfilerInfo::new("tcpdump", "packets, in a ring of files of bounded size")
     .params(PARAMS)
-    .tools("tcpdump:--version")
+    .tools("tcpdump:--version=tcpdump_version_#")
     .example("tcpdump -n -i any -s 96 -C 50 -W 4 -w packets.pcap");
 
 /// Captures packets.

@@ -16,7 +16,7 @@ const PARAMS: &[Param] =
 pub const VMSTAT: ProfilerInfo =
     ProfilerInfo::new("vmstat", "run queue, memory, swap, block I/O, interrupts and CPU time")
         .params(PARAMS)
-        .tools("vmstat:-V")
+        .tools("vmstat:-V=vmstat_from_procps|procps_version_#")
         .example("vmstat -t -w -n -y 1")
         .tables(tables::TABLES);
 
