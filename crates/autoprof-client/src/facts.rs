@@ -45,15 +45,15 @@ pub fn gather(dir: &Path, probes: &[ToolProbe]) -> HostFacts {
     HostFacts {
         protocol: PROTOCOL_VERSION,
         client_digest: own_digest().unwrap_or_default(),
-        hostname: text(uname.nodename()),
-        arch: text(uname.machine()),
-        kernel: text(uname.release()),
-        os: os_name(),
+        hostname: text(uname.nodename()).into(),
+        arch: text(uname.machine()).into(),
+        kernel: text(uname.release()).into(),
+        os: os_name().into(),
         boot_id: boot_id(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_kib: memory_kib(),
         uid,
-        user: user_name(uid),
+        user: user_name(uid).into(),
         sudo: false,
         free_bytes: rustix::fs::statvfs(dir).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize)),
         clock: Some(clock::now()),
@@ -143,7 +143,7 @@ fn tools(probes: &[ToolProbe]) -> BTreeMap<String, Tool> {
         .map(|(probe, child, file)| {
             let version = child.map(|c| answer(c, deadline)).unwrap_or_default();
             let capabilities = rustix::fs::getxattr(&file, c"security.capability", &mut [0u8; 64]).is_ok();
-            (probe.name.clone(), Tool { path: file.display().to_string(), version, capabilities })
+            (probe.name.clone(), Tool { path: file.display().to_string(), version: version.into(), capabilities })
         })
         .collect()
 }

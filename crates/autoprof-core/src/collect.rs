@@ -1,7 +1,7 @@
 //! Bringing a host's results back: one checked stream, unpacked safely, that goes on where an earlier one ended.
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     sync::Arc,
 };

@@ -139,7 +139,7 @@ impl InstallError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
     /// Machine architecture.
-    pub arch: String,
+    pub arch: text::HostText,
     /// The client's directory.
     pub directory: String,
 }
@@ -200,7 +200,7 @@ pub async fn begin(session: &dyn Session, store: &ClientStore, wanted: Wanted<'_
     let words = answer(&done.stdout).unwrap_or_default();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [arch, directory, kept @ ..] if !ended && kept.len() < 2 && is_ours(directory, tmpdir) => {
-            let probed = Probed { arch: (*arch).to_owned(), directory: (*directory).to_owned() };
+            let probed = Probed { arch: (*arch).into(), directory: (*directory).to_owned() };
             Ok(Begun { probed, kept: *kept == ["kept"], process, said: done.stdout })
         }
         ["untrusted", mode, _, owner, ..] => Err(InstallError::Untrusted {

@@ -1,6 +1,7 @@
 //! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
 
 pub mod args;
+pub mod atomic_file;
 pub mod blocks;
 pub mod clean;
 mod client;

@@ -12,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
 use crate::{
+    atomic_file::AtomicFile,
     event::{HostEvent, RunEvent, RunEventKind},
     manifest::{HostError, Manifest, RunPhase},
 };
@@ -413,15 +414,13 @@ impl Recorder {
             return Err(RunError::Io { verb: "write", path: self.directory.join(EVENTS), source });
         }
         let path = self.directory.join(MANIFEST);
-        let fresh = self.directory.join(format!(".{MANIFEST}"));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&fresh)?;
+            let mut file = AtomicFile::create(&path)?;
             serde_json::to_writer_pretty(&mut file, &state.manifest)?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)
+            file.finish()
         };
-        write().inspect_err(|_| drop(fs::remove_file(&fresh))).map_err(io_error("write", &path))
+        write().map_err(io_error("write", &path))
     }
 
     fn append(&self, state: &mut State, event: &RunEvent) {

@@ -1,24 +1,6 @@
 //! Text from a host, made safe to show.
 
-/// Longest text from a host that is kept for a message.
-const LONGEST: usize = 600;
-
-/// One line, trimmed and shortened, in which control characters (terminal escapes among them) cannot act.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    let mut out = String::new();
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        if !out.is_empty() {
-            out.push_str("; ");
-        }
-        out.extend(line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }));
-    }
-    if let Some((at, _)) = out.char_indices().nth(LONGEST) {
-        out.truncate(at);
-        out.push('…');
-    }
-    out
-}
+pub use autoprof_protocol::text::{HostText, is_unprintable, one_line, printable};
 
 /// Of `known`, the name that `given` was probably meant to be.
 #[must_use]

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Stamp;
+use crate::{HostText, Stamp};
 
 /// Facts about one host, found by the client right after its installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,13 +15,13 @@ pub struct HostFacts {
     /// BLAKE3 digest of the client program as it runs, in hexadecimal.
     pub client_digest: String,
     /// The host's own name for itself.
-    pub hostname: String,
+    pub hostname: HostText,
     /// Machine architecture as `uname -m` has it.
-    pub arch: String,
+    pub arch: HostText,
     /// Kernel release as `uname -r` has it.
-    pub kernel: String,
+    pub kernel: HostText,
     /// Distribution, from `os-release`; empty when unknown.
-    pub os: String,
+    pub os: HostText,
     /// Kernel's id of this boot.
     pub boot_id: String,
     /// Online CPUs.
@@ -31,7 +31,7 @@ pub struct HostFacts {
     /// Effective user id of the client.
     pub uid: u32,
     /// The name of that user, where the host's own `/etc/passwd` has it; else empty.
-    pub user: String,
+    pub user: HostText,
     /// Whether commands may run as root through sudo: not found on the host, but what the user of the controller says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sudo: bool,
@@ -66,7 +66,7 @@ pub struct Tool {
     /// Absolute path.
     pub path: String,
     /// The first line with a digit of what it says about its version; empty when it was not asked.
-    pub version: String,
+    pub version: HostText,
     /// Whether its file gives it rights that its user does not have (capabilities(7)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub capabilities: bool,
@@ -76,8 +76,9 @@ impl Tool {
     /// The first run of dotted numbers in the version text: `sysstat version 12.6.1` gives `[12, 6, 1]`.
     #[must_use]
     pub fn version_numbers(&self) -> Vec<u32> {
-        let from = self.version.find(|c: char| c.is_ascii_digit()).unwrap_or(self.version.len());
-        let text = &self.version[from..];
+        let version = self.version.as_untrusted_str();
+        let from = version.find(|c: char| c.is_ascii_digit()).unwrap_or(version.len());
+        let text = &version[from..];
         let to = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         text[..to].split('.').map_while(|part| part.parse().ok()).collect()
     }

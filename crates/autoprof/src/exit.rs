@@ -1,6 +1,4 @@
 //! Exit statuses, and errors as users see them: one place for both.
-use std::process::ExitCode;
-
 use autoprof_core::{
     conduct::{ConductError, End, Outcome},
     groups::Disagreement,
@@ -164,12 +162,12 @@ impl Failure {
     }
 
     /// Prints the message and the hint, and gives the exit status.
-    pub fn report(&self) -> ExitCode {
+    pub fn report(&self) -> u8 {
         crate::screen::line(&with_sources(self));
         if let Some(hint) = self.hint() {
             crate::screen::plain(&format!("  hint: {hint}\n"));
         }
-        ExitCode::from(self.code())
+        self.code()
     }
 }
 

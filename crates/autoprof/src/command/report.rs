@@ -5,6 +5,7 @@ use std::{
 };
 
 use autoprof_core::{
+    atomic_file::AtomicFile,
     conduct::{self, Outcome},
     manifest::{Manifest, RunPhase},
     run,
@@ -13,15 +14,14 @@ use autoprof_report::{
     compare::{self, Side},
     export::{self, ExportError},
     page, show,
-    whole::Whole,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     cli::{Compare, Export, ExportFormat, Global, Past, Report, Show, View},
     command::status,
-    exit::Failure,
-    paint, print,
+    exit::{self, Failure},
+    paint, print, print_json,
     screen::{self, Say},
     wire,
 };
@@ -36,23 +36,30 @@ pub fn report(global: &Global, report: &Report) -> Result<u8, Failure> {
     }
     let path = page::write(&directory, &manifest)?;
     if report.one.json {
-        print(&format!("{}\n", serde_json::json!({"id": manifest.id, "directory": directory, "report": path})));
+        print_json(&serde_json::json!({"id": manifest.id, "directory": directory, "report": path}));
     } else {
         print(&format!("{path}\n"));
     }
     Ok(0)
 }
 
-/// Writes the report at the end of a run. That it could not be written takes nothing from the run.
-pub fn render(global: &Global, outcome: &Outcome) {
+/// Writes the report at the end of a run, and gives the exit status: that the report could not be written takes nothing
+/// from the run's data, but a status of 0 would say that it is there.
+pub fn render(global: &Global, outcome: &Outcome, code: u8) -> u8 {
     if outcome.manifest.phase != RunPhase::Finished || outcome.manifest.hosts.is_empty() {
-        return;
+        return code;
     }
     match page::write(&outcome.directory, &outcome.manifest) {
         Ok(path) if wire::say(global) >= Say::Phases => screen::plain(&format!("report: {path}\n")),
         Ok(_) => {}
-        Err(problem) => screen::line(&crate::exit::with_sources(&problem)),
+        Err(problem) => {
+            screen::line(&exit::with_sources(&problem));
+            if code == 0 {
+                return exit::PROFILING_FAILED;
+            }
+        }
     }
+    code
 }
 
 /// A run that is over, with its directory.
@@ -85,8 +92,7 @@ pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
     let (directory, manifest) = past(&show.past)?;
     let figures = show::figures(&directory, &manifest);
     if show.json {
-        let json = serde_json::to_string_pretty(&show::json(&manifest, &figures)).unwrap_or_default();
-        print(&format!("{json}\n"));
+        print_json(&show::json(&manifest, &figures));
     } else {
         print(&show::text(&manifest, &figures, paint(global, std::io::stdout().is_terminal())));
     }
@@ -110,7 +116,7 @@ pub fn compare(asked: &Compare) -> Result<u8, Failure> {
         });
     }
     if asked.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&comparison).unwrap_or_default()));
+        print_json(&comparison);
         return Ok(0);
     }
     print(&comparison.text());
@@ -156,7 +162,7 @@ pub fn export(asked: &Export) -> Result<u8, Failure> {
                 write(&mut out).and_then(|()| Ok(out.flush()?))?;
                 return Ok(0);
             }
-            let mut file = Whole::create(path).map_err(cannot)?;
+            let mut file = AtomicFile::create(path).map_err(cannot)?;
             let written = write(&mut file);
             // What can be had is in it.
             if matches!(written, Ok(()) | Err(ExportError::Incomplete(_))) {

@@ -12,7 +12,7 @@ use crate::{
     cli::{Clean, Global, Remove},
     command::run::runtime,
     exit::Failure,
-    print,
+    print, print_json,
     wire::{self, Life},
 };
 
@@ -51,7 +51,7 @@ pub fn clean(global: &Global, clean: &Clean) -> Result<u8, Failure> {
             Err(e) => (host.clone(), serde_json::json!({ "error": e })),
         });
         let all: serde_json::Map<String, serde_json::Value> = hosts.collect();
-        print(&format!("{:#}\n", serde_json::Value::Object(all)));
+        print_json(&all);
     } else {
         for (host, swept) in &found {
             match swept {
