@@ -252,7 +252,7 @@ impl Begun {
 }
 
 /// Whether a directory that a host names is one that we asked for: it will be removed at the end.
-fn is_ours(directory: &str, tmpdir: &str) -> bool {
+pub(crate) fn is_ours(directory: &str, tmpdir: &str) -> bool {
     let rest = directory.strip_prefix(tmpdir.trim_end_matches('/')).unwrap_or_default();
     // The parent that is the user's own has the user's number behind its name.
     let own = rest.strip_prefix('-').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));

@@ -32,6 +32,7 @@ pub mod test;
 pub mod text;
 pub mod transport;
 mod trigger;
+pub mod trust;
 mod unpack;
 
 pub use args::{Args, Value};

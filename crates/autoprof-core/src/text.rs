@@ -2,6 +2,24 @@
 
 pub use autoprof_protocol::text::{HostText, is_unprintable, one_line, printable};
 
+/// Takes out of all texts of a JSON value what acts on a terminal. What a run was told to do (its test, arguments and
+/// commands) stays as it is: it is run, and escaped where it is shown.
+pub(crate) fn sanitize(value: &mut serde_json::Value) {
+    const KEPT: [&str; 5] = ["invocation", "args", "test", "options", "env"];
+    match value {
+        serde_json::Value::String(text) => {
+            if let std::borrow::Cow::Owned(safe) = printable(text) {
+                *text = safe;
+            }
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(sanitize),
+        serde_json::Value::Object(members) => {
+            members.iter_mut().filter(|(key, _)| !KEPT.contains(&key.as_str())).for_each(|(_, value)| sanitize(value));
+        }
+        _ => {}
+    }
+}
+
 /// Of `known`, the name that `given` was probably meant to be.
 #[must_use]
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -6,6 +6,7 @@ use autoprof_core::{
     job::BadJob,
     profilers::AddError,
     run::RunError,
+    trust::TrustError,
 };
 use autoprof_loader::{LoadError, LockError};
 use autoprof_report::{export::ExportError, page::ReportError};
@@ -110,7 +111,8 @@ impl Failure {
                 | RunError::Ambiguous { .. }
                 | RunError::Exists(_)
                 | RunError::Left { .. }
-                | RunError::NotOver { .. },
+                | RunError::NotOver { .. }
+                | RunError::Untrusted { .. },
             )
             | Self::Conduct(
                 ConductError::Run(RunError::Exists(_))
@@ -141,6 +143,13 @@ impl Failure {
             }
             Self::Report(ReportError::NotOver(run)) => {
                 Some(format!("`autoprof report {run}` ends it and brings its results back"))
+            }
+            Self::Run(RunError::Untrusted { source: TrustError::Untrusted { .. }, .. }) => Some(
+                "whoever can write it decides what is done on the hosts and here; if you trust them, use --trust"
+                    .into(),
+            ),
+            Self::Run(RunError::Untrusted { .. }) => {
+                Some("autoprof makes no such thing in a run's directory: look who put it there, and remove it".into())
             }
             Self::Run(RunError::NotFound { .. } | RunError::NotARun { .. }) => {
                 Some("`autoprof status` lists the runs that are here".into())

@@ -56,7 +56,7 @@ pub fn survey(global: &Global, settings: RunSettings, asked: Asked) -> Result<Ma
         settings: Box::new(settings.clone()),
     };
     let recorder = Arc::new(Recorder::create(directory, created, Vec::new())?);
-    let store = Arc::new(wire::store(global));
+    let store = Arc::new(wire::store(global)?);
     let mut profilers = Profilers::new(asked.set, asked.registry, Arc::clone(&recorder), store, settings);
     runtime()?.block_on(visit(&mut profilers, &asked.hosts));
     Ok(recorder.manifest())

@@ -8,7 +8,8 @@ use autoprof_core::{
     atomic_file::AtomicFile,
     conduct::{self, Outcome},
     manifest::{Manifest, RunPhase},
-    run,
+    run::{self, RunError},
+    trust::Trust,
 };
 use autoprof_report::{
     compare::{self, Side},
@@ -30,6 +31,7 @@ use crate::{
 pub fn report(global: &Global, report: &Report) -> Result<u8, Failure> {
     let which = &report.one.which;
     let directory = run::find(&which.run, &which.results)?;
+    run::check(&directory, wire::run_trust(which.trust))?;
     let manifest = run::read(&directory)?;
     if !conduct::is_over(&manifest) || report.no_report {
         return status::report(global, &report.one, report.no_report);
@@ -62,9 +64,11 @@ pub fn render(global: &Global, outcome: &Outcome, code: u8) -> u8 {
     code
 }
 
-/// A run that is over, with its directory.
-fn past(past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
+/// A run that is over, with its directory. Only the files in it are read, so that it may be somebody else's unless something
+/// is written there.
+fn past(past: &Past, trust: Trust) -> Result<(Utf8PathBuf, Manifest), Failure> {
     let directory = run::find(&past.run, &past.results)?;
+    run::check(&directory, trust)?;
     let manifest = run::read(&directory)?;
     if manifest.phase != RunPhase::Finished {
         return Err(page::ReportError::NotOver(directory).into());
@@ -74,7 +78,7 @@ fn past(past: &Past) -> Result<(Utf8PathBuf, Manifest), Failure> {
 
 /// Opens the report, which is written first where there is none.
 pub fn view(view: &View) -> Result<u8, Failure> {
-    let (directory, manifest) = past(&view.past)?;
+    let (directory, manifest) = past(&view.past, wire::run_trust(view.trust))?;
     let there = directory.join("report/index.html");
     let path = if there.exists() { there } else { page::write(&directory, &manifest)? };
     print(&format!("{path}\n"));
@@ -89,7 +93,7 @@ pub fn view(view: &View) -> Result<u8, Failure> {
 
 /// Shows the figures in the terminal.
 pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
-    let (directory, manifest) = past(&show.past)?;
+    let (directory, manifest) = past(&show.past, Trust::Any)?;
     let figures = show::figures(&directory, &manifest);
     if show.json {
         print_json(&show::json(&manifest, &figures));
@@ -101,9 +105,9 @@ pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
 
 /// Compares two runs, or two hosts.
 pub fn compare(asked: &Compare) -> Result<u8, Failure> {
-    let (run_a, manifest_a) = past(&asked.a)?;
+    let (run_a, manifest_a) = past(&asked.a, Trust::Any)?;
     let (run_b, manifest_b) = match &asked.other {
-        Some(other) => past(&Past { run: other.clone(), results: asked.a.results.clone() })?,
+        Some(other) => past(&Past { run: other.clone(), results: asked.a.results.clone() }, Trust::Any)?,
         None => (run_a.clone(), manifest_a.clone()),
     };
     let a = side(&run_a, &manifest_a, asked.host_a.as_deref())?;
@@ -123,6 +127,13 @@ pub fn compare(asked: &Compare) -> Result<u8, Failure> {
     let path = match &asked.output {
         Some(path) => path.clone(),
         None => {
+            run::check(&run_b, Trust::Owned).map_err(|e| match e {
+                RunError::Untrusted { .. } => Failure::with_hint(
+                    format!("cannot write the comparison into {run_b}, which another user owns or can write to"),
+                    "name another file with -o",
+                ),
+                other => other.into(),
+            })?;
             std::fs::create_dir_all(run_b.join("report"))?;
             run_b.join("report/compare.html")
         }
@@ -145,7 +156,7 @@ fn side<'a>(run: &'a Utf8Path, manifest: &'a Manifest, host: Option<&'a str>) ->
 
 /// Writes a run for another viewer.
 pub fn export(asked: &Export) -> Result<u8, Failure> {
-    let (run, manifest) = past(&asked.past)?;
+    let (run, manifest) = past(&asked.past, Trust::Any)?;
     let write = |out: &mut (dyn Write + Send)| match asked.format {
         ExportFormat::Folded => export::folded(&run, &manifest, out),
         ExportFormat::Firefox => export::firefox(&run, &manifest, out),

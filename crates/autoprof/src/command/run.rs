@@ -49,7 +49,7 @@ pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
     let stdout = if options.json { TestStdout::Stderr } else { TestStdout::Stdout };
-    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, stdout);
+    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, stdout)?;
     if work == Work::UntilInterrupted && wire::say(global) >= Say::Phases {
         crate::screen::line("no test and no duration: profiling until Ctrl-C");
     }
@@ -77,7 +77,7 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
-    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, TestStdout::Stdout);
+    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, TestStdout::Stdout)?;
     let plan = wire::plan(asked, options, &job, Work::UntilInterrupted, Life::Detached);
     let ends = Span(std::time::Duration::from_millis(plan.settings.max_duration_ms));
     if job.test.is_some() {

@@ -126,13 +126,14 @@ fn with_run<T>(
     work: impl AsyncFnOnce(&Utf8Path, conduct::Environment) -> Result<T, conduct::ConductError>,
 ) -> Result<T, Failure> {
     let directory = run::find(&which.run, &which.results)?;
+    run::check(&directory, wire::run_trust(which.trust))?;
     let manifest = run::read(&directory)?;
     let registry = Arc::new(registry_of(global, &manifest)?);
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
-    let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout);
+    let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout)?;
     if let Some(config) = which.ssh_config.clone() {
         env.update_host = Some(Arc::new(move |host| {
             if host.transport == "ssh" {
