@@ -84,7 +84,7 @@ pub fn run(dir: &Path) -> io::Result<()> {
         Err(Interrupt::Io(e)) => e.to_string(),
         Err(Interrupt::Limit(limit)) => format!("limit {} reached", limit.word()),
     };
-    events.record(EventKind::Failed { reason: reason.clone() });
+    events.record(EventKind::Failed { reason: reason.clone().into() });
     Err(io::Error::other(reason))
 }
 
@@ -183,7 +183,9 @@ impl Daemon {
         match window {
             // The window is over, by marker or by limit: what is there is finished either way.
             Ok(()) => {}
-            Err(Interrupt::Limit(limit)) => events.record(EventKind::LimitReached { limit: limit.word().to_owned() }),
+            Err(Interrupt::Limit(limit)) => {
+                events.record(EventKind::LimitReached { limit: limit.word().to_owned().into() })
+            }
             Err(other) => {
                 let why = match &other {
                     Interrupt::Signal => TOLD_TO_END.to_owned(),

@@ -42,15 +42,15 @@ pub fn gather(dir: &Path, probes: &[ToolProbe]) -> HostFacts {
     HostFacts {
         protocol: PROTOCOL_VERSION,
         client_digest: own_digest().unwrap_or_default(),
-        hostname: text(uname.nodename()),
-        arch: text(uname.machine()),
-        kernel: text(uname.release()),
-        os: os_name(),
+        hostname: text(uname.nodename()).into(),
+        arch: text(uname.machine()).into(),
+        kernel: text(uname.release()).into(),
+        os: os_name().into(),
         boot_id: boot_id(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_kib: memory_kib(),
         uid,
-        user: user_name(uid),
+        user: user_name(uid).into(),
         sudo: false,
         free_bytes: rustix::fs::statvfs(dir).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize)),
         clock: Some(clock::now()),
@@ -154,7 +154,7 @@ fn tools(probes: &[ToolProbe]) -> (BTreeMap<String, Tool>, BTreeMap<String, Unus
                 let tool = tools.entry(probe.name.clone()).or_insert_with(Tool::default);
                 // One profiler may need no version of what another one does.
                 if tool.version.is_empty() {
-                    *tool = Tool { path, version, capabilities };
+                    *tool = Tool { path, version: version.into(), capabilities };
                 }
             }
             Err(e) => drop(unusable.insert(probe.name.clone(), e)),

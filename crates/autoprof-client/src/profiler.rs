@@ -376,8 +376,8 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: self.sampled_until.unwrap_or_else(clock::now),
             outcome,
-            status: String::new(),
-            reason,
+            status: String::new().into(),
+            reason: reason.map(Into::into),
             last_words: None,
             cpu_us: 0,
         }))
@@ -391,9 +391,9 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: clock::now(),
             outcome,
-            status: String::new(),
-            reason: Some(reason),
-            last_words: tool::last_words(&self.dir),
+            status: String::new().into(),
+            reason: Some(reason.into()),
+            last_words: tool::last_words(&self.dir).map(Into::into),
             cpu_us: 0,
         })
     }
@@ -431,9 +431,9 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: clock::now(),
             outcome,
-            status,
-            last_words: reason.as_ref().and_then(|_| tool::last_words(&self.dir)),
-            reason,
+            status: status.into(),
+            last_words: reason.as_ref().and_then(|_| tool::last_words(&self.dir)).map(Into::into),
+            reason: reason.map(Into::into),
             cpu_us: end.map_or(0, |e| e.cpu_us),
         })
     }
@@ -444,7 +444,7 @@ impl Profiler {
         let failures: Vec<String> = all.filter_map(|(dir, report)| self.run_report(dir, report).err()).collect();
         segments.iter().for_each(|dir| self.tidy(dir));
         (!failures.is_empty())
-            .then(|| EventKind::ReportFailed { profiler: self.name.clone(), reason: failures.join("; ") })
+            .then(|| EventKind::ReportFailed { profiler: self.name.clone(), reason: failures.join("; ").into() })
     }
 
     fn run_report(&self, dir: &Path, report: &Report) -> Result<(), String> {

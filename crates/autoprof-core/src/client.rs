@@ -28,7 +28,7 @@ use crate::{
     registry::{NotRegistered, Registry},
     run::Recorder,
     signal::{Channel, ClientHandle, Signal, Signaler},
-    store::ClientStore,
+    store::{ClientStore, arch_word},
     sudo::Script,
     text,
     transport::{Command, ExitStatus, Session, capture},
@@ -401,7 +401,7 @@ impl HostClient {
     /// Takes an event; one that says that the client is no more means that it has to be looked for.
     fn heard(&mut self, event: Event) {
         let gone = match &event.kind {
-            EventKind::Failed { reason } => Some(text::one_line(reason)),
+            EventKind::Failed { reason } => Some(reason.to_string()),
             _ => None,
         };
         self.answer_of(&event);
@@ -559,7 +559,8 @@ impl HostClient {
             directory,
             after: self.after,
             run: self.context.recorder.with_manifest(|m| m.id.clone()),
-            arch: self.facts.as_ref().map(|facts| facts.arch.clone()).unwrap_or_default(),
+            // A plugin makes a path of it.
+            arch: self.facts.as_ref().and_then(|facts| arch_word(&facts.arch)).unwrap_or_default().to_owned(),
             programs: self.context.store.directories().to_vec(),
         };
         let timeout = self.context.settings.timeouts.connect;
@@ -588,7 +589,7 @@ impl HostClient {
             let event = event?;
             let over = done(&event.kind);
             let gone = match &event.kind {
-                EventKind::Failed { reason } => Some(text::one_line(reason)),
+                EventKind::Failed { reason } => Some(reason.to_string()),
                 _ => None,
             };
             self.take(event);
@@ -661,6 +662,7 @@ fn bounded(mut event: Event) -> Event {
             text.truncate(at);
         }
     };
+    let cut = |text: &mut text::HostText| text.truncate_chars(LONGEST_WORDS);
     match &mut event.kind {
         EventKind::Ready { boot_id, .. } => shorten(boot_id),
         EventKind::Began { profiler, .. } => shorten(profiler),
@@ -669,18 +671,20 @@ fn bounded(mut event: Event) -> Event {
             collecting.iter_mut().for_each(shorten);
         }
         EventKind::Ended(ended) => {
-            let texts =
-                [Some(&mut ended.profiler), Some(&mut ended.status), ended.reason.as_mut(), ended.last_words.as_mut()];
-            texts.into_iter().flatten().for_each(shorten);
+            shorten(&mut ended.profiler);
+            [Some(&mut ended.status), ended.reason.as_mut(), ended.last_words.as_mut()]
+                .into_iter()
+                .flatten()
+                .for_each(cut);
         }
         EventKind::ReportFailed { profiler, reason } => {
             shorten(profiler);
-            shorten(reason);
+            cut(reason);
         }
-        EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(shorten),
-        EventKind::LimitReached { limit } => shorten(limit),
+        EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(cut),
+        EventKind::LimitReached { limit } => cut(limit),
         EventKind::Marked { name, .. } => shorten(name),
-        EventKind::Failed { reason } => shorten(reason),
+        EventKind::Failed { reason } => cut(reason),
         _ => {}
     }
     event

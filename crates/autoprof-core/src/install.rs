@@ -154,7 +154,7 @@ impl InstallError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
     /// Machine architecture.
-    pub arch: String,
+    pub arch: text::HostText,
     /// The client's directory.
     pub directory: String,
 }
@@ -216,7 +216,7 @@ async fn begin_with(session: &dyn Session, known: &str, wanted: Wanted<'_>) -> R
     let words = answer(&printed.stdout, &mark).unwrap_or_default();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [arch, directory, kept @ ..] if !ended && kept.len() < 2 && is_ours(directory, tmpdir) => {
-            let probed = Probed { arch: (*arch).to_owned(), directory: (*directory).to_owned() };
+            let probed = Probed { arch: (*arch).into(), directory: (*directory).to_owned() };
             Ok(Begun { probed, kept: *kept == ["kept"], process, printed, mark })
         }
         ["untrusted", mode, _, owner, ..] => Err(InstallError::Untrusted {
@@ -309,7 +309,7 @@ fn found(printed: &Captured, mark: &str) -> Option<HostFacts> {
 }
 
 /// Whether a directory that a host names is one that we asked for: it will be removed at the end.
-fn is_ours(directory: &str, tmpdir: &str) -> bool {
+pub(crate) fn is_ours(directory: &str, tmpdir: &str) -> bool {
     let rest = directory.strip_prefix(tmpdir.trim_end_matches('/')).unwrap_or_default();
     // The parent that is the user's own has the user's number behind its name.
     let own = rest.strip_prefix('-').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));

@@ -1,6 +1,7 @@
 //! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
 
 pub mod args;
+pub mod atomic_file;
 pub mod blocks;
 pub mod clean;
 mod client;
@@ -33,6 +34,7 @@ pub mod test;
 pub mod text;
 pub mod transport;
 mod trigger;
+pub mod trust;
 mod unpack;
 
 pub use args::{Args, Value};

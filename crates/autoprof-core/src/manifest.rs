@@ -1,4 +1,5 @@
 //! The manifest: what is known of a run, host by host and profiler by profiler. It is a fold over the run's events.
+mod check;
 mod fold;
 
 use std::collections::BTreeMap;

@@ -58,8 +58,8 @@ fn ended(profiler: &str, outcome: Outcome) -> HostEvent {
         profiler: profiler.into(),
         ended: STAMP,
         outcome,
-        status: String::new(),
-        reason: (outcome == Outcome::Failed).then(|| "it cannot count here".to_owned()),
+        status: "".into(),
+        reason: (outcome == Outcome::Failed).then(|| "it cannot count here".into()),
         last_words: None,
         cpu_us: 0,
     }))

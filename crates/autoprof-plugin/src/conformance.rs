@@ -113,9 +113,9 @@ pub fn undeclared(info: &ProfilerInfo, file: &str, header: &[&str]) -> Vec<Strin
 pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
     let tools: Vec<String> = info.tool_probes().map(|probe| probe.name).collect();
     HostFacts {
-        hostname: "host".to_owned(),
-        arch: "x86_64".to_owned(),
-        kernel: "6.12.0".to_owned(),
+        hostname: "host".to_owned().into(),
+        arch: "x86_64".to_owned().into(),
+        kernel: "6.12.0".to_owned().into(),
         cpus: 8,
         memory_kib: 32 << 20,
         free_bytes: 100 << 30,

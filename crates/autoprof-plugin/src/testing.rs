@@ -14,7 +14,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 /// A host with these programs, all of one version, on which we are root; nothing else is known of it.
 #[must_use]
 pub fn host_with<S: AsRef<str>>(tools: &[S], version: &str) -> HostFacts {
-    let tool = |name: &str| Tool { path: format!("/usr/bin/{name}"), version: version.to_owned(), ..Tool::default() };
+    let tool =
+        |name: &str| Tool { path: format!("/usr/bin/{name}"), version: version.to_owned().into(), ..Tool::default() };
     let tools = tools.iter().map(|name| (name.as_ref().to_owned(), tool(name.as_ref()))).collect();
     HostFacts { tools, ..HostFacts::default() }
 }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Stamp;
+use crate::{HostText, Stamp};
 
 /// Facts about one host, found by the client right after its installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,13 +15,13 @@ pub struct HostFacts {
     /// BLAKE3 digest of the client program as it runs, in hexadecimal.
     pub client_digest: String,
     /// The host's own name for itself.
-    pub hostname: String,
+    pub hostname: HostText,
     /// Machine architecture as `uname -m` has it.
-    pub arch: String,
+    pub arch: HostText,
     /// Kernel release as `uname -r` has it.
-    pub kernel: String,
+    pub kernel: HostText,
     /// Distribution, from `os-release`; empty when unknown.
-    pub os: String,
+    pub os: HostText,
     /// Kernel's id of this boot.
     pub boot_id: String,
     /// Online CPUs.
@@ -31,7 +31,7 @@ pub struct HostFacts {
     /// Effective user id of the client.
     pub uid: u32,
     /// The name of that user, where the host's own `/etc/passwd` has it; else empty.
-    pub user: String,
+    pub user: HostText,
     /// Whether commands may run as root through sudo: not found on the host, but what the user of the controller says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sudo: bool,
@@ -69,7 +69,7 @@ pub struct Tool {
     /// Absolute path.
     pub path: String,
     /// The line that its version command prints; empty when the profiler declares no version command.
-    pub version: String,
+    pub version: HostText,
     /// Whether its file gives it rights that its user does not have (capabilities(7)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub capabilities: bool,
@@ -79,8 +79,9 @@ impl Tool {
     /// The first run of dotted numbers in the version text: `sysstat version 12.6.1` gives `[12, 6, 1]`.
     #[must_use]
     pub fn version_numbers(&self) -> Vec<u32> {
-        let from = self.version.find(|c: char| c.is_ascii_digit()).unwrap_or(self.version.len());
-        let text = &self.version[from..];
+        let version = self.version.as_untrusted_str();
+        let from = version.find(|c: char| c.is_ascii_digit()).unwrap_or(version.len());
+        let text = &version[from..];
         let to = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         text[..to].split('.').map_while(|part| part.parse().ok()).collect()
     }
@@ -98,13 +99,13 @@ impl Tool {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnusableTool {
     /// Absolute path.
-    pub path: String,
+    pub path: HostText,
     /// The flag of its version command; empty when no command was run.
-    pub flag: String,
+    pub flag: HostText,
     /// What is wrong with it.
     pub fault: ToolFault,
     /// The first line that its version command printed; may be empty.
-    pub output: String,
+    pub output: HostText,
 }
 
 /// What is wrong with a program that is installed on a host.
@@ -114,15 +115,15 @@ pub struct UnusableTool {
 #[non_exhaustive]
 pub enum ToolFault {
     /// It cannot be executed; holds the error.
-    NotExecutable(String),
+    NotExecutable(HostText),
     /// Its version command did not end within this many seconds.
     Timeout(u64),
     /// Its version command ended with this status, in words.
-    Status(String),
+    Status(HostText),
     /// Its version command printed no version of this program: it is a wrapper, a stub or another program.
     Format,
     /// Its version is older than the profiler requires; holds the required version.
-    TooOld(String),
+    TooOld(HostText),
 }
 
 impl fmt::Display for UnusableTool {
@@ -183,21 +184,21 @@ impl ToolProbe {
         let mut lines = printed.lines().map(str::trim).filter(|line| !line.is_empty());
         let version = lines.clone().find(|line| self.is_version(line));
         let fault = match end {
-            ProbeEnd::NotExecuted(e) => Some(ToolFault::NotExecutable(e.clone())),
+            ProbeEnd::NotExecuted(e) => Some(ToolFault::NotExecutable(e.as_str().into())),
             ProbeEnd::TimedOut(seconds) => Some(ToolFault::Timeout(*seconds)),
             ProbeEnd::Code(code) if *code != 0 && !self.any_status => {
-                Some(ToolFault::Status(format!("exit status {code}")))
+                Some(ToolFault::Status(format!("exit status {code}").into()))
             }
-            ProbeEnd::Signal(signal) => Some(ToolFault::Status(format!("signal {signal}"))),
+            ProbeEnd::Signal(signal) => Some(ToolFault::Status(format!("signal {signal}").into())),
             ProbeEnd::Code(_) => None,
         };
         match (fault, version) {
             (None, Some(line)) => Ok(cut(line)),
             (fault, _) => Err(UnusableTool {
-                path: path.to_owned(),
-                flag: self.version_flag.clone().unwrap_or_default(),
+                path: path.into(),
+                flag: self.version_flag.clone().unwrap_or_default().into(),
                 fault: fault.unwrap_or(ToolFault::Format),
-                output: lines.next().map(cut).unwrap_or_default(),
+                output: lines.next().map(cut).unwrap_or_default().into(),
             }),
         }
     }
@@ -208,9 +209,9 @@ impl ToolProbe {
         let least = self.least.as_ref()?;
         let wanted: Vec<u32> = least.split('.').map_while(|part| part.parse().ok()).collect();
         (!tool.version_numbers().is_empty() && !tool.is_at_least(&wanted)).then(|| UnusableTool {
-            path: tool.path.clone(),
-            flag: self.version_flag.clone().unwrap_or_default(),
-            fault: ToolFault::TooOld(least.clone()),
+            path: tool.path.as_str().into(),
+            flag: self.version_flag.clone().unwrap_or_default().into(),
+            fault: ToolFault::TooOld(least.as_str().into()),
             output: tool.version.clone(),
         })
     }
@@ -363,7 +364,7 @@ mod tests {
     #[test]
     fn wrappers_and_stubs_are_not_taken_for_the_tool() {
         let ubuntu = "WARNING: perf not found for kernel 6.18.44\n\n  You may need to install the following packages\n    linux-tools-6.18.44\n";
-        let status = |code| Err(ToolFault::Status(format!("exit status {code}")));
+        let status = |code| Err(ToolFault::Status(format!("exit status {code}").into()));
         for probe in ["perf:--version", "perf:--version=perf_version_#"] {
             assert_eq!(judged(probe, 2, ubuntu), status(2));
             // A stub may exit with 0.

@@ -14,7 +14,7 @@
 //! | [`blocks`] | how that goes over the line |
 //! | [`stamp`] | instants on a host |
 //! | [`standing`] | what there is of a client that somebody lost sight of |
-//! | [`text`] | characters that may not reach a terminal |
+//! | [`text`] | text from a host, which cannot reach a terminal as it is |
 
 pub mod archive;
 pub mod blocks;
@@ -37,6 +37,7 @@ pub use invocation::{
 pub use marker::{Marker, MarkerTime};
 pub use stamp::Stamp;
 pub use standing::{Kept, Standing, Swept};
+pub use text::HostText;
 
 /// Version of everything in this crate that crosses the wire; both sides must have the same.
 ///

@@ -215,7 +215,7 @@ impl ArgEncoder for Autotest {
 
 /// Whether it says that it is: what stands in for one that is not installed (pyenv's) says something else.
 fn is_python(facts: &HostFacts, name: &str) -> bool {
-    facts.tools.get(name).is_some_and(|tool| tool.version.starts_with("Python"))
+    facts.tools.get(name).is_some_and(|tool| tool.version.as_untrusted_str().starts_with("Python"))
 }
 
 /// Seconds as milliseconds; the parameter is checked to be at most an hour.

@@ -195,8 +195,8 @@ fn is_empty(raw: &RawResults, file: &str) -> bool {
 /// A converter runs no program on a host's files: sadf is not made for files that somebody may have forged, and reads
 /// those of its own version only.
 fn left_to_the_user(raw: &RawResults) -> ConvertError {
-    let version = raw.facts.tools.get("sar").map(|tool| tool.version.as_str()).filter(|v| !v.is_empty());
-    let version = version.unwrap_or("the host's version of sysstat");
+    let version = raw.facts.tools.get("sar").map(|tool| &tool.version).filter(|v| !v.is_empty());
+    let version = version.map_or_else(|| "the host's version of sysstat".to_owned(), ToString::to_string);
     let message = format!(
         "there is no {OUTPUT}, since sadf could not run on the host; with {version}, also of a {DATA} that is torn: \
          sadf -j {DATA} -- -A > {OUTPUT}"

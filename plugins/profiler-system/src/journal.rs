@@ -128,7 +128,7 @@ nonsense
         let args = Args::new().with("units", "a b; c").with("priority", "err").complete(&JOURNAL).unwrap();
         let mut host = facts(&["journalctl"]);
         if let Some(tool) = host.tools.get_mut("journalctl") {
-            tool.version = "systemd 252 (252.39-1)".to_owned();
+            tool.version = "systemd 252 (252.39-1)".to_owned().into();
         }
         let argv = Journal.encode(&args, &host).unwrap().start.unwrap().argv;
         assert_eq!(

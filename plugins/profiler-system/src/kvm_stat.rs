@@ -60,7 +60,7 @@ impl ArgEncoder for KvmStat {
             );
         }
         // Its help begins with its options, or, before it had this one, has its first digit in another line.
-        let help = tool.version.to_ascii_lowercase();
+        let help = tool.version.as_untrusted_str().to_ascii_lowercase();
         if (help.contains("usage:") || help.contains("perf_event_paranoid")) && !help.contains("[-c]") {
             return refused(
                 "this kvm_stat cannot print CSV: it has no -c",
@@ -136,7 +136,7 @@ timestamp,kvm_ack_irq,kvm_entry,kvm_exit,kvm_exit(HLT),kvm_exit(INTR),kvm_exit(I
     fn host(version: &str) -> HostFacts {
         let mut host = HostFacts { kvm: true, debugfs: true, ..facts(&["kvm_stat"]) };
         if let Some(tool) = host.tools.get_mut("kvm_stat") {
-            version.clone_into(&mut tool.version);
+            tool.version = version.into();
         }
         host
     }

@@ -170,5 +170,5 @@ fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {
 fn tool_version(proxy: &ProfilerProxy, facts: &HostFacts) -> Option<String> {
     let mut probes = proxy.encoder().profiler().tool_probes();
     let version = probes.find_map(|probe| facts.tools.get(&probe.name).map(|tool| tool.version.clone()));
-    version.filter(|v| !v.is_empty())
+    version.filter(|v| !v.is_empty()).map(|v| v.to_string())
 }

@@ -14,7 +14,7 @@ use crate::{
     encoder::Table,
     event::{Cause, HostEvent, RunEvent, RunEventKind},
     host::Host,
-    text::one_line,
+    text::HostText,
 };
 
 /// When a reason has so many bytes, no other one is added to it: a host can go on giving reasons for ever.
@@ -401,9 +401,9 @@ impl HostRecord {
             }
             EventKind::SettingChanged { path, from, to } => self.settings.push(SettingChange {
                 at: event.at.into(),
-                path: path.clone(),
-                from: from.clone(),
-                to: to.clone(),
+                path: path.to_string(),
+                from: from.to_string(),
+                to: to.to_string(),
             }),
             EventKind::ClockSet { step_ns } => {
                 let (at, segment) = (event.at.into(), self.segment);
@@ -424,13 +424,13 @@ impl HostRecord {
             EventKind::Stopped => self.step = HostStep::Stopped,
             EventKind::ReportFailed { profiler, reason } => {
                 if let Some(record) = self.profilers.get_mut(profiler) {
-                    let reason = format!("its report on the host failed: {}", one_line(reason));
+                    let reason = format!("its report on the host failed: {reason}");
                     record.degrade(ProfilerState::Partial, ReasonKind::Profiling, &reason);
                 }
             }
             EventKind::Reported => self.step = HostStep::Reported,
             EventKind::LimitReached { limit } => {
-                let reason = format!("stopped early: the client's {} was reached", one_line(limit));
+                let reason = format!("stopped early: the client's {limit} was reached");
                 for record in self.profilers.values_mut().filter(|r| r.state == ProfilerState::Running) {
                     record.degrade(ProfilerState::Running, ReasonKind::Profiling, &reason);
                 }
@@ -597,11 +597,11 @@ impl ProfilerRecord {
             last.ended = Some(ended.ended.into());
         }
         self.ended = Some(ended.ended.into());
-        self.status = Some(one_line(&ended.status)).filter(|status| !status.is_empty());
+        self.status = Some(ended.status.to_string()).filter(|status| !status.is_empty());
         let cpu_s = self.cpu_s.unwrap_or(0.0) + ended.cpu_us as f64 / 1e6;
         self.cpu_s = (cpu_s > 0.0).then_some(cpu_s);
         if ended.last_words.is_some() {
-            self.last_words.clone_from(&ended.last_words);
+            self.last_words = ended.last_words.as_ref().map(HostText::printable);
         }
         // One that could not begin again has collected before.
         let failed = ended.outcome == Outcome::Failed && !again;
@@ -612,7 +612,7 @@ impl ProfilerRecord {
             (false, _) => ProfilerState::Ended,
         };
         if let Some(reason) = &ended.reason {
-            self.degrade(self.state, ReasonKind::Profiling, &one_line(reason));
+            self.degrade(self.state, ReasonKind::Profiling, &reason.to_string());
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     cli::{Check, Global},
     command::run::runtime,
     exit::Failure,
-    paint, print,
+    paint, print, print_json,
     wire::{self, Asked, Life},
 };
 
@@ -34,7 +34,7 @@ pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
     if check.sudoers {
         print(&sudoers(&survey));
     } else if check.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
+        print_json(&survey.hosts);
     } else {
         print(&verdicts(&survey, paint(global, std::io::stdout().is_terminal())));
     }
@@ -56,7 +56,7 @@ pub fn survey(global: &Global, settings: RunSettings, asked: Asked) -> Result<Ma
         settings: Box::new(settings.clone()),
     };
     let recorder = Arc::new(Recorder::create(directory, created, Vec::new())?);
-    let store = Arc::new(wire::store(global));
+    let store = Arc::new(wire::store(global)?);
     let mut profilers = Profilers::new(asked.set, asked.registry, Arc::clone(&recorder), store, settings);
     runtime()?.block_on(visit(&mut profilers, &asked.hosts));
     Ok(recorder.manifest())
