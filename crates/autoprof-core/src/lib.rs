@@ -37,7 +37,7 @@ mod unpack;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;
-pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, Table};
+pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, SampleCount, Table};
 pub use host::Host;
 pub use quantity::{Measure, Precision, TableInfo};
 pub use registry::{Prompter, Registry};

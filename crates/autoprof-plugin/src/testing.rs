@@ -75,6 +75,7 @@ impl Scratch {
             ended_unix_ns: (began + seconds) * 1_000_000_000,
             facts: facts.clone(),
             clock_steps: Vec::new(),
+            end_unknown: false,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What `perf stat -I` writes, to a table of rates: a column for each event, a row for each interval.
+use std::collections::HashMap;
+
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, nanoseconds, number, open},
+    convert::{Lines, TableWriter, json, nanoseconds, number, open},
     prelude::*,
 };
 
@@ -26,6 +28,15 @@ struct Count {
     event: String,
     unit: String,
     value: Option<f64>,
+    /// What is there instead of a number, if not that nothing was counted.
+    unreadable: Option<String>,
+}
+
+/// A value: none for `<not counted>` and `<not supported>`, and for what is no number at all, which is kept.
+fn value(text: &str) -> (Option<f64>, Option<String>) {
+    let number = text.parse().ok().filter(|x: &f64| x.is_finite());
+    let told = number.is_some() || text.starts_with('<') || text.is_empty();
+    (number, (!told).then(|| text.to_owned()))
 }
 
 /// Makes `perf-stat.csv`.
@@ -37,7 +48,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     while let Some(line) = lines.next_text()? {
         let count = match line.trim() {
             text if text.is_empty() || text.starts_with('#') => continue,
-            text if text.starts_with('{') => json(text),
+            text if text.starts_with('{') => object(text),
             text => separated(text),
         };
         match count {
@@ -85,39 +96,53 @@ fn events(raw: &RawResults) -> usize {
 struct Strange;
 
 /// A line of `-j`; none when it has a metric alone.
-fn json(line: &str) -> Result<Option<Count>, Strange> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|_| Strange)?;
-    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
+fn object(line: &str) -> Result<Option<Count>, Strange> {
+    // A metric of a count of nothing is a bare `nan` or `inf` (perf 6.1).
+    let json::Read { value: line, unreadable } = json::read(line.as_bytes()).ok_or(Strange)?;
+    let text = |key: &str| line.get(key).and_then(serde_json::Value::as_str);
     let Some(event) = text("event") else { return Ok(None) };
-    let at = value.get("interval").and_then(serde_json::Value::as_f64).ok_or(Strange)?;
-    let count = text("counter-value").ok_or(Strange)?;
+    let at = line.get("interval").and_then(serde_json::Value::as_f64).ok_or(Strange)?;
+    let bare = || unreadable.iter().find(|(name, _)| name == "counter-value").map(|(_, text)| text.as_str());
+    let (count, unreadable) = value(text("counter-value").or_else(bare).ok_or(Strange)?);
     Ok(Some(Count {
         at,
         event: event.to_owned(),
         unit: text("unit").unwrap_or_default().to_owned(),
-        // "<not counted>" and "<not supported>" are no numbers.
-        value: count.parse().ok().filter(|x: &f64| x.is_finite()),
+        value: count,
+        unreadable,
     }))
 }
 
 /// A line of `-x ';'`: time, value, unit, event, and more.
 fn separated(line: &str) -> Result<Option<Count>, Strange> {
     let fields: Vec<&str> = line.split(';').map(str::trim).collect();
-    let [at, value, unit, event, ..] = fields.as_slice() else { return Err(Strange) };
+    let [at, count, unit, event, ..] = fields.as_slice() else { return Err(Strange) };
     let at = at.parse().ok().filter(|x: &f64| x.is_finite()).ok_or(Strange)?;
     if event.is_empty() {
         return Ok(None);
     }
-    let value = value.parse().ok().filter(|x: &f64| x.is_finite());
-    Ok(Some(Count { at, event: (*event).to_owned(), unit: (*unit).to_owned(), value }))
+    let (value, unreadable) = value(count);
+    Ok(Some(Count { at, event: (*event).to_owned(), unit: (*unit).to_owned(), value, unreadable }))
 }
 
 /// The rows; the first interval says what columns there are.
 struct Rows<'a> {
     raw: &'a RawResults,
     table: Option<TableWriter>,
-    columns: Vec<String>,
+    /// Events; one that was asked for twice is there twice.
+    columns: Vec<(String, usize)>,
     last: f64,
+}
+
+/// Each count of an interval by its event, and how many of the same event are before it.
+fn numbered(group: &[Count]) -> HashMap<(String, usize), &Count> {
+    let (mut seen, mut counts) = (HashMap::<&str, usize>::new(), HashMap::new());
+    for count in group {
+        let nth = seen.entry(count.event.as_str()).or_default();
+        counts.insert((count.event.clone(), *nth), count);
+        *nth += 1;
+    }
+    counts
 }
 
 impl Rows<'_> {
@@ -125,7 +150,12 @@ impl Rows<'_> {
         let Some(first) = group.first() else { return Ok(()) };
         let (at, seconds) = (first.at, first.at - self.last);
         if self.table.is_none() {
-            self.columns = group.iter().map(|count| count.event.clone()).collect();
+            let mut seen = HashMap::<&str, usize>::new();
+            for Count { event, .. } in group {
+                let nth = seen.entry(event.as_str()).or_default();
+                self.columns.push((event.clone(), *nth));
+                *nth += 1;
+            }
             let mut names: Vec<String> = group.iter().map(column).collect();
             names.extend(
                 DERIVED.iter().filter(|(_, a, b, _)| self.has(a) && self.has(b)).map(|(n, ..)| (*n).to_owned()),
@@ -134,8 +164,9 @@ impl Rows<'_> {
             self.table = Some(TableWriter::create(self.raw, "perf-stat.csv", interval, &names)?);
         }
         let value = |event: &str| group.iter().find(|count| count.event == event).and_then(|count| count.value);
-        let rate = |event: &String| {
-            let count = group.iter().find(|count| count.event == *event)?;
+        let counts = numbered(group);
+        let rate = |event: &(String, usize)| {
+            let count = counts.get(event)?;
             let scale = if is_clock(count) { 1000.0 } else { 1.0 };
             Some(count.value? / scale / seconds)
         };
@@ -145,7 +176,12 @@ impl Rows<'_> {
             cells.push(cell(value(what).zip(value(of)).map(|(what, of)| factor * what / of)));
         }
         let Some(table) = &mut self.table else { return Ok(()) };
-        if group.iter().any(|count| !self.columns.contains(&count.event)) {
+        for count in group {
+            if let Some(text) = &count.unreadable {
+                table.unreadable(&column(count), text);
+            }
+        }
+        if group.iter().any(|count| !self.columns.iter().any(|(event, _)| *event == count.event)) {
             table.warn("events that are not in the first interval were left out");
         }
         if group.iter().all(|count| count.value.is_none()) {
@@ -160,7 +196,7 @@ impl Rows<'_> {
     }
 
     fn has(&self, event: &str) -> bool {
-        self.columns.iter().any(|column| column == event)
+        self.columns.iter().any(|(column, _)| column == event)
     }
 }
 
@@ -213,6 +249,7 @@ mod tests {
             ended_unix_ns: BEGAN + 4_000_000_000,
             facts: test_facts("6.1"),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let table = PerfStat.convert(&raw)?.remove(0);
         Ok((table, std::fs::read_to_string(raw.file("perf-stat.csv")).unwrap()))
