@@ -43,6 +43,7 @@ pub use quantity::{Measure, Precision, TableInfo};
 pub use registry::{Prompter, Registry};
 pub use secret::Secret;
 pub use signal::{Channel, ClientHandle, Signal, Signaler};
+pub use tables::require_rows;
 pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};
 
 /// Now, as every time in a run is written.

@@ -26,7 +26,7 @@ const MAX_NAMED: usize = 3;
 /// No rows are a result where a table says so ([`Table::may_be_empty`]), where no file has anything in it, and where the
 /// window had no room for a sample: the first one may be an interval late. `files` are the profiler's files that are not
 /// empty.
-pub(crate) fn require_rows(tables: &mut [Table], raw: &RawResults, files: &[String], interval_ns: i64) {
+pub fn require_rows(tables: &mut [Table], raw: &RawResults, files: &[String], interval_ns: i64) {
     let window = raw.ended_unix_ns.saturating_sub(raw.began_unix_ns);
     let without_rows = tables.iter().all(|table| table.rows == 0 && !table.may_be_empty && table.incomplete.is_none());
     let most = tables.iter().max_by_key(|table| table.rows).map(|table| (table.file.clone(), table.rows));

@@ -76,36 +76,65 @@ struct Nesting {
     depth: u32,
     quoted: bool,
     escaped: bool,
-    /// The depth at the beginning of the line, with all brackets since, also of strings: what holds where the line has a
-    /// quote too many.
-    plain: u32,
+    /// The line so far, for where it has a quote too many.
+    line: Line,
 }
 
-impl Nesting {
+/// What a line looks like without regard to quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Line {
+    /// The depth at its beginning.
+    start: u32,
+    /// The depth with all brackets since, also those in strings.
+    plain: u32,
+    /// Its first byte that is not blank, and the last one that is neither blank nor a comma.
+    ends: (u8, u8),
+}
+
+impl Line {
     const fn at(depth: u32) -> Self {
-        Self { depth, quoted: false, escaped: false, plain: depth }
+        Self { start: depth, plain: depth, ends: (0, 0) }
     }
 
-    /// Where the byte leads to; none when it closes the outermost.
-    fn step(self, byte: u8) -> Option<Self> {
-        let plain = match byte {
+    fn step(mut self, byte: u8) -> Self {
+        self.plain = match byte {
             b'{' | b'[' => self.plain.saturating_add(1),
             b'}' | b']' => self.plain.saturating_sub(1),
             _ => self.plain,
         };
-        let next = Self { plain, ..self };
-        match (self, byte) {
-            (Self { quoted: true, .. }, b'\n') => Some(Self::at(plain)),
-            (Self { quoted: true, escaped, .. }, byte) => {
-                Some(Self { quoted: escaped || byte != b'"', escaped: !escaped && byte == b'\\', ..next })
-            }
-            (_, b'\n') => Some(Self::at(self.depth)),
-            (_, b'"') => Some(Self { quoted: true, ..next }),
-            (_, b'{' | b'[') => Some(Self { depth: self.depth.saturating_add(1), ..next }),
-            (_, b'}' | b']') => Some(Self { depth: self.depth.saturating_sub(1), ..next }),
-            _ => Some(next),
+        if !byte.is_ascii_whitespace() && byte != b',' {
+            let first = if self.ends.0 == 0 { byte } else { self.ends.0 };
+            self.ends = (first, byte);
         }
-        .filter(|next| next.depth > 0)
+        self
+    }
+
+    /// The depth behind it. sysstat writes a row on a line of its own.
+    const fn depth(self) -> u32 {
+        if matches!(self.ends, (b'{', b'}')) { self.start } else { self.plain }
+    }
+}
+
+impl Nesting {
+    const fn at(depth: u32) -> Self {
+        Self { depth, quoted: false, escaped: false, line: Line::at(depth) }
+    }
+
+    /// Where the byte leads to; none when it closes the outermost.
+    fn step(self, byte: u8) -> Option<Self> {
+        let next = Self { line: self.line.step(byte), ..self };
+        let next = match (self, byte) {
+            (Self { quoted: true, .. }, b'\n') => Self::at(self.line.depth()),
+            (Self { quoted: true, escaped, .. }, byte) => {
+                Self { quoted: escaped || byte != b'"', escaped: !escaped && byte == b'\\', ..next }
+            }
+            (_, b'\n') => Self::at(self.depth),
+            (_, b'"') => Self { quoted: true, ..next },
+            (_, b'{' | b'[') => Self { depth: self.depth.saturating_add(1), ..next },
+            (_, b'}' | b']') => Self { depth: self.depth.saturating_sub(1), ..next },
+            _ => next,
+        };
+        (next.depth > 0).then_some(next)
     }
 }
 
