@@ -295,6 +295,57 @@ mod tests {
         assert_eq!((table.rows, table.warnings.len(), table.repaired), (3, 2, Some(3)));
     }
 
+    /// What perf writes for three intervals with these counts: value, unit, event, and what follows in the line.
+    fn counted(counts: &[(&str, &str, &str, &str)]) -> (Table, Vec<String>) {
+        let line = |second: u32, (value, unit, event, more): &(&str, &str, &str, &str)| {
+            format!(
+                "{{\"interval\" : {second}.001, \"counter-value\" : \"{value}\", \"unit\" : \"{unit}\", \"event\" : \"{event}\"{more}}}\n"
+            )
+        };
+        let text: String = (1..=3).flat_map(|second| counts.iter().map(move |count| line(second, count))).collect();
+        let args = Args::new();
+        let (tables, csv) = autoprof_plugin::testing::converted(
+            &PerfStat,
+            &args,
+            &[(OUTPUT, text.as_bytes())],
+            (10, 3),
+            "perf-stat.csv",
+        );
+        (tables.unwrap().remove(0), csv.lines().map(str::to_owned).collect())
+    }
+
+    // perf 6.1 writes a bare nan or inf for a metric of a count of nothing (PerfSpect#151).
+    #[test]
+    fn a_metric_that_is_no_number_costs_no_count() {
+        let (table, rows) = counted(&[
+            ("2000.12", "msec", "task-clock", ", \"metric-value\" : nan, \"metric-unit\" : \"CPUs utilized\""),
+            ("1001.000000", "", "context-switches", ", \"metric-value\" : inf"),
+        ]);
+        assert_eq!(rows[0], "time_unix,task_clock_cpus,context_switches_per_s");
+        assert_eq!(rows[1], "11.001000,1.998122,1000");
+        assert_eq!((table.rows, table.warnings.len(), table.incomplete), (3, 0, None));
+    }
+
+    #[test]
+    fn an_event_that_was_asked_for_twice_has_two_columns() {
+        let (_, rows) =
+            counted(&[("5.0", "", "page-faults", ""), ("7.0", "", "page-faults", ""), ("1", "", "page-faults:u", "")]);
+        assert_eq!(rows[0], "time_unix,page_faults_per_s,page_faults_per_s_2,page_faults_u_per_s");
+        assert_eq!(rows[2], "12.001000,5,7,1");
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_read_is_an_empty_cell_and_counted() {
+        let (table, rows) = counted(&[
+            ("2.000,12", "msec", "task-clock", ""),
+            ("<not counted>", "", "cycles", ""),
+            ("5", "", "a", ""),
+            ("6", "", "b", ""),
+        ]);
+        assert_eq!(rows[3], "13.001000,,,5,6");
+        assert_eq!(table.warnings, ["task_clock_cpus: 3 values left empty: not a number, such as 2.000,12"]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..FILE.len()) {
