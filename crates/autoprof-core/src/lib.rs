@@ -39,12 +39,13 @@ mod unpack;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;
-pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, Table};
+pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, SampleCount, Table};
 pub use host::Host;
 pub use quantity::{Measure, Precision, TableInfo};
 pub use registry::{Prompter, Registry};
 pub use secret::Secret;
 pub use signal::{Channel, ClientHandle, Signal, Signaler};
+pub use tables::require_rows;
 pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};
 
 /// Now, as every time in a run is written.

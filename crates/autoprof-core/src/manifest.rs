@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Args,
-    encoder::Table,
+    encoder::{SampleCount, Table},
     event::Cause,
     host::Host,
     job::{Require, Timeouts},
@@ -562,10 +562,13 @@ pub struct TableRecord {
     pub rows: u64,
     /// What had to be left out.
     pub warnings: Vec<String>,
+    /// How many samples a table with a fixed interval has; none: it has no fixed interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
 }
 
 impl From<Table> for TableRecord {
     fn from(table: Table) -> Self {
-        Self { path: table.file, rows: table.rows, warnings: table.warnings }
+        Self { path: table.file, rows: table.rows, warnings: table.warnings, samples: table.samples }
     }
 }

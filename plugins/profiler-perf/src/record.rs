@@ -204,7 +204,8 @@ fn table_of(saved: Saved) -> Table {
     if tracepoints > 0 {
         warnings.push("tracepoints have lost their names and fields, which perf writes last".to_owned());
     }
-    Table { file: REPAIRED.to_owned(), rows: samples + compressed, warnings, repaired: Some(samples + compressed) }
+    let repaired = Some(samples + compressed);
+    Table { file: REPAIRED.to_owned(), rows: samples + compressed, warnings, repaired, ..Table::default() }
 }
 
 #[cfg(test)]

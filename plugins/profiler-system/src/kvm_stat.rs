@@ -104,8 +104,12 @@ impl ArgEncoder for KvmStat {
             }
             let Some(second) = utc_date_time(first) else { continue };
             let at = axis.place(second);
+            table.sample(at);
             for ((event, seen), count) in events.iter_mut().zip(fields) {
-                let Ok(count) = count.parse::<f64>() else { continue };
+                let Ok(count) = count.parse::<f64>() else {
+                    table.unreadable("events_per_s", count);
+                    continue;
+                };
                 *seen |= count != 0.0;
                 if *seen {
                     table.row(at, [event.as_str(), &number(count / interval)])?;

@@ -79,7 +79,7 @@ impl ArgEncoder for Tcpdump {
 
     /// How many packets were taken and missed, as tcpdump says it at its end.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "packets.csv", 1.0, &["packets", "count"])?;
+        let mut table = TableWriter::events(raw, "packets.csv", &["packets", "count"])?;
         if !raw.file(STDERR).exists() {
             return Ok(vec![table.finish()?]);
         }

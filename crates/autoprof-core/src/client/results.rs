@@ -239,7 +239,6 @@ impl HostClient {
         own: &Utf8Path,
     ) -> (Vec<Table>, Vec<String>) {
         let (mut tables, mut problems) = (Vec::new(), Vec::new());
-        let mut longest_ns = 0;
         for (nth, segment) in record.segments.iter().enumerate() {
             let name = segment_dir(segment.segment);
             let directory = name.as_ref().map_or_else(|| own.to_owned(), |name| own.join(name));
@@ -249,20 +248,23 @@ impl HostClient {
                 continue;
             }
             let next = record.segments.get(nth + 1);
+            let files = files_of(record, name.as_deref());
             let raw = RawResults {
                 directory,
                 args: proxy.args().clone(),
                 began_unix_ns: segment.began.stamp.unix_ns,
                 ended_unix_ns: ended(segment, next),
+                end_unknown: segment.ended.is_none(),
                 facts: self.facts.clone().unwrap_or_default(),
                 clock_steps: self.clock_steps(segment),
             };
-            longest_ns = longest_ns.max(raw.ended_unix_ns.saturating_sub(raw.began_unix_ns));
+            let interval_ns = interval_ns(proxy);
             let encoder = Arc::clone(proxy.encoder());
             let gap_at = segment.began.stamp.unix_seconds() - 1e-6;
             let own = own.to_owned();
             let converted = tokio::task::spawn_blocking(move || {
-                let made = encoder.convert(&raw).map_err(|e| e.to_string())?;
+                let mut made = encoder.convert(&raw).map_err(|e| e.to_string())?;
+                tables::require_rows(&mut made, &raw, &files, interval_ns);
                 Ok::<_, String>(with_own(made, name.as_deref(), &own, gap_at))
             });
             match converted.await.unwrap_or_else(|e| Err(e.to_string())) {
@@ -272,12 +274,6 @@ impl HostClient {
                     n => format!("no tables could be made of segment {n}: {e}"),
                 }),
             }
-        }
-        // A profiler without an interval may have had nothing to say, which is as well.
-        let interval_ns = proxy.args().number("interval").unwrap_or_default() * 1e9;
-        #[expect(clippy::cast_precision_loss, reason = "a comparison of durations")]
-        if (longest_ns as f64) < interval_ns {
-            tables.iter_mut().for_each(note_emptiness);
         }
         (tables, problems)
     }
@@ -296,6 +292,23 @@ fn ended(segment: &SegmentRecord, next: Option<&SegmentRecord>) -> i64 {
         (None, Some(next)) => next.began.stamp.unix_ns,
         (None, None) => crate::now().as_nanosecond().try_into().unwrap_or(i64::MAX),
     }
+}
+
+/// The files with something in them that came back of one segment.
+fn files_of(record: &ProfilerRecord, segment: Option<&str>) -> Vec<String> {
+    let within = |path: &str| match segment {
+        Some(segment) => path.strip_prefix(segment)?.strip_prefix('/').map(str::to_owned),
+        None => (!path.starts_with("segment-")).then(|| path.to_owned()),
+    };
+    record.files.iter().filter(|file| file.bytes > 0).filter_map(|file| within(&file.path)).collect()
+}
+
+/// Time between two samples, in nanoseconds; 0: the profiler has no interval.
+#[expect(clippy::cast_possible_truncation, reason = "parameters are at most a day")]
+fn interval_ns(proxy: &ProfilerProxy) -> i64 {
+    let interval = proxy.args().number("interval").unwrap_or_default();
+    let unit = proxy.encoder().profiler().param("interval").map_or("", |param| param.unit.as_ref());
+    (interval * if unit == "ms" { 1e6 } else { 1e9 }) as i64
 }
 
 /// The tables of a later segment, each put behind the profiler's own too.
@@ -321,13 +334,5 @@ fn merge(tables: &mut Vec<Table>, made: Vec<Table>) {
             Some(there) => there.rows += table.rows,
             None => tables.push(table),
         }
-    }
-}
-
-/// A table without rows of a window that was shorter than one interval says so, that nobody looks for what was never
-/// there.
-fn note_emptiness(table: &mut Table) {
-    if table.rows == 0 && table.warnings.is_empty() {
-        table.warnings.push("no rows: the window was shorter than one interval".to_owned());
     }
 }

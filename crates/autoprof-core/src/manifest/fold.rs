@@ -360,6 +360,9 @@ impl HostRecord {
                     if let Some(reason) = repaired(tables) {
                         record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &reason);
                     }
+                    for reason in tables.iter().filter_map(|table| table.incomplete.as_deref()) {
+                        record.degrade(ProfilerState::Partial, &one_line(reason));
+                    }
                     record.tables = tables.iter().cloned().map(TableRecord::from).collect();
                     if let Some(problem) = problem {
                         record.degrade(ProfilerState::Partial, ReasonKind::Conversion, problem);
