@@ -15,7 +15,11 @@ use crate::support::{LONG, Scratch, autoprof};
 /// CPU time, switches, bytes on the loopback interface and on the disk below `file`, until `over` is set.
 fn load(file: &Utf8Path, over: &AtomicBool) {
     std::thread::scope(|scope| {
-        scope.spawn(|| while !over.load(Relaxed) { std::hint::spin_loop() });
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                std::hint::spin_loop()
+            }
+        });
         let ((ping, pong), (back, forth)) = (mpsc::sync_channel::<()>(0), mpsc::sync_channel::<()>(0));
         scope.spawn(move || while pong.recv().is_ok() && back.send(()).is_ok() {});
         scope.spawn(move || while !over.load(Relaxed) && ping.send(()).is_ok() && forth.recv().is_ok() {});
