@@ -13,7 +13,7 @@
 //! provides␟transport:ssh
 //! profiler␟NAME␟SUMMARY␟TOOLS␟EXAMPLE
 //! param␟NAME␟TYPE␟DEFAULT␟UNIT␟RANGE␟HELP        (of the profiler before it)
-//! table␟FILE␟KEYS␟PRECISION␟summarized or nothing (of the profiler before it)
+//! table␟FILE␟KEYS␟PRECISION␟summarized or nothing␟UNLESS (of the profiler before it)
 //! measure␟QUANTITY␟FORMULA␟ROWS␟UNIT              (of the table before it)
 //! ```
 use std::borrow::Cow;
@@ -127,8 +127,9 @@ const fn write_profiler(w: &mut Writer<'_>, info: &ProfilerInfo) {
 }
 
 const fn write_table(w: &mut Writer<'_>, table: &TableInfo) {
-    let TableInfo { file, keys, precision, summarized, measures } = table;
-    w.record(&["table", text(file), text(keys), precision.word(), if *summarized { SUMMARIZED } else { "" }]);
+    let TableInfo { file, keys, precision, summarized, unless, measures } = table;
+    let summarized = if *summarized { SUMMARIZED } else { "" };
+    w.record(&["table", text(file), text(keys), precision.word(), summarized, text(unless)]);
     let Cow::Borrowed(measures) = measures else { panic!("a note is made of constants") };
     let mut i = 0;
     while i < measures.len() {
@@ -261,13 +262,14 @@ impl PluginNote {
                     help: owned(help),
                 });
             }
-            ["table", file, keys, precision, summarized, ..] => {
+            ["table", file, keys, precision, summarized, unless, ..] => {
                 let profiler = self.profilers.last_mut().ok_or("a table comes before any profiler")?;
                 profiler.tables.to_mut().push(TableInfo {
                     file: owned(file),
                     keys: owned(keys),
                     precision: Precision::from_word(precision),
                     summarized: summarized == SUMMARIZED,
+                    unless: owned(unless),
                     measures: Cow::Borrowed(&[]),
                 });
             }
@@ -307,7 +309,7 @@ mod tests {
         &[Measure::new("cpu.busy", "100 - id").rows("all"), Measure::new("top.zombies", "zombies").unit("tasks")];
     const TABLES: &[TableInfo] = &[
         TableInfo::new("top.csv").keys("cpu node").precision(Precision::Integer).summarized().measures(MEASURES),
-        TableInfo::new("more.csv"),
+        TableInfo::new("more.csv").unless("cpus"),
     ];
     const TOP: ProfilerInfo =
         ProfilerInfo::new("top", "who is busy").params(PARAMS).tools("top:-v").example("top -b").tables(TABLES);
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(read(""), "it has no name");
         assert_eq!(read("name\n"), "its record \"name\" is cut short");
         assert_eq!(read("param\u{1f}a\u{1f}b\u{1f}c\u{1f}d\u{1f}e\u{1f}f\n"), "a parameter comes before any profiler");
-        assert_eq!(read("table\u{1f}a\u{1f}b\u{1f}c\u{1f}d\n"), "a table comes before any profiler");
+        assert_eq!(read("table\u{1f}a\u{1f}b\u{1f}c\u{1f}d\u{1f}e\n"), "a table comes before any profiler");
         assert_eq!(read("measure\u{1f}a\u{1f}b\u{1f}c\u{1f}d\n"), "a measure comes before any table");
         assert_eq!(PluginNote::read(b"\xff").unwrap_err(), "it is not UTF-8");
         assert_eq!(read("name\u{1f}a\u{1b}[2J\n"), "it has a control character in it");

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::args::Args;
+
 pub use formula::{Formula, FormulaError};
 pub use vocabulary::{Fold, HOST_NAMES, Kind, Quantity, VOCABULARY, known};
 
@@ -30,6 +32,10 @@ pub struct TableInfo {
     /// Whether the report draws no charts of the columns by themselves, because its charts of quantities show enough.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub summarized: bool,
+    /// Parameters, separated by blanks, any of which makes its columns mean something else (only some CPUs, one device):
+    /// where one is given, nothing is known of the columns.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub unless: Cow<'static, str>,
     /// The quantities that it has.
     #[serde(skip_serializing_if = "<[Measure]>::is_empty")]
     pub measures: Cow<'static, [Measure]>,
@@ -90,6 +96,7 @@ impl TableInfo {
             keys: Cow::Borrowed(""),
             precision: Precision::Decimal,
             summarized: false,
+            unless: Cow::Borrowed(""),
             measures: Cow::Borrowed(&[]),
         }
     }
@@ -115,6 +122,20 @@ impl TableInfo {
     pub const fn summarized(mut self) -> Self {
         self.summarized = true;
         self
+    }
+
+    /// Sets the parameters, separated by blanks, that make the columns mean something else.
+    #[must_use]
+    pub const fn unless(mut self, params: &'static str) -> Self {
+        let old = std::mem::replace(&mut self.unless, Cow::Borrowed(params));
+        std::mem::forget(old);
+        self
+    }
+
+    /// Whether the columns mean what is declared where a profiler ran with these arguments.
+    #[must_use]
+    pub fn holds_for(&self, args: &Args) -> bool {
+        !self.unless.split_whitespace().any(|param| args.named.contains_key(param))
     }
 
     /// Sets the quantities that the table has.
@@ -253,6 +274,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<TableInfo>(&text).unwrap(), table);
         let newer = r#"{"file":"x.csv","precision":"clairvoyant","more":1}"#;
         assert_eq!(serde_json::from_str::<TableInfo>(newer).unwrap(), TableInfo::new("x.csv"));
+    }
+
+    #[test]
+    fn an_argument_may_take_the_meaning_from_a_table() {
+        let table = TableInfo::new("t.csv").unless("cpus device");
+        assert!(table.holds_for(&Args::new().with("interval", 1i64)));
+        assert!(!table.holds_for(&Args::new().with("cpus", "0-3")));
     }
 
     #[test]

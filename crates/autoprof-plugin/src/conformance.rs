@@ -161,6 +161,9 @@ impl Checks<'_> {
         }
         for (at, table) in info.tables.iter().enumerate() {
             problems.extend(quantity::problems(table).into_iter().map(|problem| format!("{}: {problem}", table.file)));
+            for param in table.unless.split_whitespace().filter(|name| info.param(name).is_none()) {
+                problems.push(format!("{}: there is no parameter {param:?}", table.file));
+            }
             if info.tables[..at].iter().any(|other| other.file == table.file) {
                 problems.push(format!("{} is declared twice", table.file));
             }

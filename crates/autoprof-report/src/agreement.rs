@@ -127,23 +127,32 @@ fn one_way(a: &Series, b: &Series, floor: f64) -> Option<Compared> {
     let (a_step, b_step) = (reduce::usual_step(&a.times), reduce::usual_step(&b.times));
     let (mut seconds, mut rows) = (0.0, 0);
     let (mut of_a, mut of_b) = (Amount::default(), Amount::default());
+    let others = runs(b);
     for own in runs(a) {
-        for other in runs(b) {
+        let (Some(own_first), Some(own_last)) = (own.first(), own.last()) else { continue };
+        let overlapping = others.partition_point(|other| other.last().is_none_or(|last| last.0 < own_first.0));
+        for other in &others[overlapping..] {
             let (Some(first), Some(last)) = (other.first(), other.last()) else { continue };
-            let within: Vec<usize> =
-                (0..own.len()).filter(|at| (first.0 + slack..=last.0 - slack).contains(&own[*at].0)).collect();
-            let (Some(from), Some(to)) = (within.first(), within.last()) else { continue };
-            let (begin, end) = (own[*from].0, own[*to].0);
-            if to <= from {
+            if first.0 > own_last.0 {
+                break;
+            }
+            let from = own.partition_point(|(time, _)| *time < first.0 + slack);
+            let end = own.partition_point(|(time, _)| *time <= last.0 - slack);
+            if end < from + 2 {
                 continue;
             }
+            let (begin, end, within) = (own[from].0, own[end - 1].0, &own[from..end]);
             seconds += end - begin;
-            rows += (to - from).min(other.iter().filter(|(time, _)| (begin..=end).contains(time)).count());
-            for at in from + 1..=*to {
-                of_a.add(own[at].1, own[at].0 - own[at - 1].0, a_step, Coverage::Whole);
+            for pair in within.windows(2) {
+                of_a.add(pair[1].1, pair[1].0 - pair[0].0, a_step, Coverage::Whole);
             }
-            for pair in other.windows(2) {
+            // From the end of a row that may reach into the window to that of one that may begin in it.
+            let head = other.partition_point(|(time, _)| *time <= begin - slack).saturating_sub(1);
+            let tail = (other.partition_point(|(time, _)| *time < end + slack) + 1).min(other.len());
+            let mut inside = 0;
+            for pair in other[head..tail].windows(2) {
                 let [(start, _), (stop, value)] = [pair[0], pair[1]];
+                inside += usize::from((begin..=end).contains(&stop));
                 let coverage = match () {
                     () if start >= begin + slack && stop <= end - slack => Coverage::Whole,
                     () if stop > begin - slack && start < end + slack => {
@@ -153,6 +162,7 @@ fn one_way(a: &Series, b: &Series, floor: f64) -> Option<Compared> {
                 };
                 of_b.add(value, stop - start, b_step, coverage);
             }
+            rows += inside.min(within.len() - 1);
         }
     }
     if rows < MIN_ROWS {
@@ -222,12 +232,14 @@ fn beyond(a: &Series, b: &Series) -> Option<Beyond> {
     let (others, mut distances) = (runs(b), Vec::new());
     let mut span = (f64::INFINITY, f64::NEG_INFINITY);
     for (time, value) in a.times.iter().copied().zip(a.values.iter().copied()).filter(|(_, value)| !value.is_nan()) {
-        let around = others.iter().find_map(|run| {
-            let next = run.iter().position(|(t, _)| *t >= time).filter(|next| *next > 0)?;
-            // One more on each side, since its own time is known to part of a second.
-            Some(&run[next.saturating_sub(2)..(next + 2).min(run.len())])
-        });
-        let Some(around) = around else { continue };
+        let at = others.partition_point(|run| run.last().is_none_or(|(last, _)| *last < time));
+        let Some(run) = others.get(at) else { break };
+        let next = run.partition_point(|(before, _)| *before < time);
+        if next == 0 || next == run.len() {
+            continue;
+        }
+        // One more on each side, since its own time is known to part of a second.
+        let around = &run[next.saturating_sub(2)..(next + 2).min(run.len())];
         let low = around.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
         let high = around.iter().map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);
         distances.push((value - high).max(0.0) + (value - low).min(0.0));

@@ -141,6 +141,7 @@ pub fn of_host(run: &Utf8Path, manifest: &Manifest, name: &str) -> (Vec<Frame>, 
             }
             let declared = manifest.tables.get(profiler).into_iter().flatten();
             let declared = declared.into_iter().find(|table| path.file_name() == Some(&table.file));
+            let declared = declared.filter(|table| table.holds_for(&record.args));
             match read(&path, declared, ahead, MOST_NUMBERS) {
                 Ok(Some((mut frame, whole))) => {
                     profiler.clone_into(&mut frame.profiler);

@@ -14,6 +14,9 @@ use crate::{
 /// Most names that a `*` in a column's name stands for, of one table.
 const MAX_MATCHES: usize = 1000;
 
+/// Most measures of one table that are computed: a manifest may come from anybody.
+const MAX_MEASURES: usize = 200;
+
 /// What is known of the host beside its tables.
 #[derive(Debug, Clone, Copy)]
 pub struct HostSize {
@@ -99,7 +102,7 @@ pub fn of_host(frames: &[Frame], size: HostSize) -> Vec<Measured> {
     let mut all = Vec::new();
     for frame in frames {
         let Some(table) = &frame.table else { continue };
-        for measure in table.measures.iter() {
+        for measure in table.measures.iter().take(MAX_MEASURES) {
             if quantity::known(&measure.quantity).is_some_and(|quantity| quantity.fold == Fold::None) {
                 continue;
             }
@@ -128,7 +131,13 @@ fn bind(frame: &Frame, measure: &Measure, size: HostSize) -> Vec<Bound> {
     let pattern = formula.names().iter().find(|name| name.contains('*'));
     let inners: Vec<&str> = match pattern {
         None => vec![""],
-        Some(pattern) => frame.columns.iter().filter_map(|column| matched(pattern, column)).take(MAX_MATCHES).collect(),
+        Some(pattern) => {
+            // A column that has a quantity of its own is not counted twice.
+            let named: Vec<String> =
+                frame.table.iter().flat_map(|table| table.measures.iter()).filter_map(plain).collect();
+            let columns = frame.columns.iter().filter(|column| !named.contains(column));
+            columns.filter_map(|column| matched(pattern, column)).take(MAX_MATCHES).collect()
+        }
     };
     let has_pattern = pattern.is_some();
     let of = |inner: &str| {
@@ -142,6 +151,12 @@ fn bind(frame: &Frame, measure: &Measure, size: HostSize) -> Vec<Bound> {
         })
     };
     inners.into_iter().filter_map(of).collect()
+}
+
+/// The column that a measure is, without any arithmetic.
+fn plain(measure: &Measure) -> Option<String> {
+    let formula = Formula::parse(&measure.formula).ok()?;
+    formula.names().first().filter(|name| **name == measure.formula).cloned()
 }
 
 fn values<'a>(
@@ -270,6 +285,9 @@ pub(crate) mod tests {
         let events = of(&[Measure::new("perf.*", "'*_per_s'").unit("1/s")], &["cycles_per_s", "a_per_s", "x"], &groups);
         assert_eq!(events.iter().map(|m| m.quantity.as_str()).collect::<Vec<_>>(), ["perf.cycles", "perf.a"]);
         assert!(events.iter().all(|m| m.unit == "1/s" && m.key.is_empty()));
+        let measures = [Measure::new("system.forks", "a_per_s"), Measure::new("perf.*", "'*_per_s'").unit("1/s")];
+        let events = of(&measures, &["cycles_per_s", "a_per_s", "x"], &groups);
+        assert_eq!(events.iter().map(|m| m.quantity.as_str()).collect::<Vec<_>>(), ["system.forks", "perf.cycles"]);
     }
 
     #[test]

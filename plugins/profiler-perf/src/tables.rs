@@ -11,5 +11,5 @@ const PERF_STAT_MEASURES: &[Measure] = &[
 
 /// The table of perf-stat: a column for each event.
 ///
-/// Every event is a quantity of its own, so that two runs can be compared.
-pub const PERF_STAT: &[TableInfo] = &[TableInfo::new("perf-stat.csv").measures(PERF_STAT_MEASURES)];
+/// Every event is a quantity of its own, so that two runs can be compared. Of some CPUs only, it is not the host's.
+pub const PERF_STAT: &[TableInfo] = &[TableInfo::new("perf-stat.csv").unless("cpus").measures(PERF_STAT_MEASURES)];
