@@ -1,11 +1,14 @@
 //! A command's channel: its packets, windows and end.
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use autoprof_plugin::{
-    bytes::{Buf as _, BufMut as _, Bytes},
+    bytes::{Buf as _, BufMut as _, BytesMut},
     prelude::*,
 };
 use tokio::{
@@ -16,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    master::Master,
+    master::{Lease, Master},
     mux::{Packets, packet, put_string, take_string, take_u32},
 };
 
@@ -78,6 +81,7 @@ struct Room {
 /// What both halves and the two tasks of a channel share.
 struct Shared {
     master: Arc<Master>,
+    _lease: Lease,
     /// The host's number of the channel.
     theirs: u32,
     /// Most data that the host takes in one packet.
@@ -85,18 +89,31 @@ struct Shared {
     room: watch::Sender<Room>,
     /// Bytes of output that wait for who reads them.
     unread: AtomicU32,
-    packets: mpsc::UnboundedSender<Bytes>,
+    /// None once the channel is closed: a packet for it would end the whole connection.
+    packets: Mutex<Option<mpsc::UnboundedSender<Bytes>>>,
     /// Bytes of input that may still be queued.
     ahead: Arc<Semaphore>,
 }
 
 impl Shared {
     /// Queues a packet. Nobody takes it when the connection has ended, which is seen elsewhere.
-    fn send(&self, kind: u8, payload: impl FnOnce(&mut autoprof_plugin::bytes::BytesMut)) {
-        let _ = self.packets.send(packet(kind, |p| {
-            p.put_u32(self.theirs);
-            payload(p);
-        }));
+    fn send(&self, kind: u8, payload: impl FnOnce(&mut BytesMut)) {
+        if let Some(packets) = &*self.packets() {
+            let _ = packets.send(packet(kind, |p| {
+                p.put_u32(self.theirs);
+                payload(p);
+            }));
+        }
+    }
+
+    /// Queues the last packet.
+    fn close(&self) {
+        self.send(message::CLOSE, |_| ());
+        self.packets().take();
+    }
+
+    fn packets(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Bytes>>> {
+        self.packets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, end: End) {
@@ -123,13 +140,26 @@ enum Event {
     Closed,
 }
 
-/// Opens a channel and starts a command on it.
-pub(crate) async fn start(
-    master: Arc<Master>,
+/// A channel that the host has granted.
+pub(crate) struct Granted {
+    packets: Packets,
+    write: OwnedWriteHalf,
+    theirs: u32,
+    room: Room,
+    piece: usize,
+    /// The channel counts for as long as this is held.
+    lease: Lease,
+}
+
+/// Asks for a channel.
+///
+/// Not to be given up before the host has answered: OpenSSH (seen in 9.2) ends the whole connection with `no remote_id`
+/// when the client of a channel goes away that is not open, be it not yet or because it was refused. So this belongs into
+/// a task, and what was refused is kept by the master.
+pub(crate) async fn open(
     (mut packets, mut write): (Packets, OwnedWriteHalf),
-    line: &str,
-    program: &str,
-) -> Result<Process, NoChannel> {
+    lease: Lease,
+) -> Result<Granted, NoChannel> {
     let open = packet(message::OPEN, |p| {
         put_string(p, b"session");
         p.put_u32(OURS);
@@ -137,22 +167,34 @@ pub(crate) async fn start(
         p.put_u32(u32::try_from(PIECE).unwrap_or(u32::MAX));
     });
     write.write_all(&open).await.map_err(|_| NoChannel::Gone)?;
-    let (theirs, mut room, piece) = loop {
+    loop {
         let (kind, mut payload) = next(&mut packets).await?;
         match (kind, take_u32(&mut payload)) {
             (message::OPEN_CONFIRMATION, Some(OURS)) if payload.len() >= 12 => {
                 let (theirs, window) = (payload.get_u32(), payload.get_u32() as usize);
-                break (theirs, Room { window, end: None }, PIECE.min(payload.get_u32().max(1) as usize));
+                let piece = PIECE.min(payload.get_u32().max(1) as usize);
+                return Ok(Granted { packets, write, theirs, room: Room { window, end: None }, piece, lease });
             }
             (message::OPEN_FAILURE, _) => {
                 let reason = take_u32(&mut payload).unwrap_or_default();
                 let text = take_string(&mut payload).unwrap_or_default();
                 let text = autoprof_plugin::core::text::one_line(&String::from_utf8_lossy(&text));
+                lease.refused((packets, write));
                 return Err(NoChannel::Refused(if text.is_empty() { format!("reason {reason}") } else { text }));
             }
             _ => {}
         }
-    };
+    }
+}
+
+/// Starts a command on a channel.
+pub(crate) async fn start(
+    master: Arc<Master>,
+    granted: Granted,
+    line: &str,
+    program: &str,
+) -> Result<Process, NoChannel> {
+    let Granted { mut packets, mut write, theirs, mut room, piece, lease } = granted;
     let exec = packet(message::REQUEST, |p| {
         p.put_u32(theirs);
         put_string(p, b"exec");
@@ -179,11 +221,12 @@ pub(crate) async fn start(
     let ahead = Arc::new(Semaphore::new(AHEAD));
     let shared = Arc::new(Shared {
         master,
+        _lease: lease,
         theirs,
         piece,
         room: watch::Sender::new(room),
         unread: AtomicU32::new(0),
-        packets: to_master,
+        packets: Mutex::new(Some(to_master)),
         ahead: Arc::clone(&ahead),
     });
     let gone = Arc::new(Notify::new());
@@ -243,7 +286,7 @@ async fn read_all(
                 next = packets.next() => next,
                 () = gone.notified() => {
                     // The command goes on; the end of its input was sent when that half was dropped.
-                    shared.send(message::CLOSE, |_| ());
+                    shared.close();
                     return;
                 }
             },
@@ -269,7 +312,7 @@ async fn read_all(
             message::EOF => Some(Event::Eof),
             message::REQUEST => request(&shared, &mut payload),
             message::CLOSE => {
-                shared.send(message::CLOSE, |_| ());
+                shared.close();
                 let _ = events.send(Event::Closed);
                 shared.end(End::Command);
                 return;

@@ -108,7 +108,8 @@ impl Failure<'_> {
                 || (line.starts_with("Connection to ") && line.ends_with("timed out"))
             {
                 let place = self.place();
-                let error = TransportError::new(Kind::Timeout, format!("banner and key exchange with {place} timed out"));
+                let error =
+                    TransportError::new(Kind::Timeout, format!("banner and key exchange with {place} timed out"));
                 Some(error.with_hint(SLOW))
             } else if let Some(rest) = line.strip_prefix("Unable to negotiate with ") {
                 let message = format!("banner and key exchange with {} failed", self.place());
@@ -202,7 +203,10 @@ fn lower(text: &str) -> String {
 
 /// Why an established connection ended, if the log says so.
 pub(crate) fn end(log: &Log) -> Option<String> {
-    log.lines.iter().rev().find(|line| !line.starts_with("Authenticated to ") && !is_decoration(line)).cloned()
+    /// Told at every end.
+    const ALWAYS: [&str; 4] = ["Transferred: ", "Bytes per second: ", "Disconnected from ", "Killed by signal"];
+    let says_why = |line: &&String| !is_decoration(line) && !ALWAYS.iter().any(|always| line.starts_with(always));
+    log.lines.iter().rev().find(says_why).cloned()
 }
 
 #[cfg(test)]
@@ -218,7 +222,10 @@ mod tests {
             failure.own("/tmp/d/config: line 3: Bad configuration option: foo"),
             "/home/me/config: line 2: Bad configuration option: foo"
         );
-        assert_eq!(failure.own("/tmp/d/config line 12: missing argument."), "/home/me/config line 11: missing argument.");
+        assert_eq!(
+            failure.own("/tmp/d/config line 12: missing argument."),
+            "/home/me/config line 11: missing argument."
+        );
         assert_eq!(
             failure.own("/tmp/d/config: terminating, 1 bad configuration options"),
             "/home/me/config: terminating, 1 bad configuration options"

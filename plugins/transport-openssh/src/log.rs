@@ -65,7 +65,9 @@ impl Log {
                 self.user = Some(user.trim_end_matches('\'').to_owned());
             }
             Stage::Exchange
-        } else if let Some(key) = debug.strip_prefix("Server host key: ").or(debug.strip_prefix("Server host certificate: ")) {
+        } else if let Some(key) =
+            debug.strip_prefix("Server host key: ").or(debug.strip_prefix("Server host certificate: "))
+        {
             self.host_key = Some(key.split(", serial").next().unwrap_or(key).to_owned());
             Stage::HostKey
         } else if debug.starts_with("SSH2_MSG_NEWKEYS received") {

@@ -109,6 +109,43 @@ struct Seen {
     declined: Option<String>,
 }
 
+/// While this is open, `ssh` runs.
+type Lifeline = Arc<Mutex<Option<ChildStdin>>>;
+
+fn cut(lifeline: &Lifeline) {
+    lifeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// How many channels of a master are in use, and how many the host allows, as far as it has said.
+struct Channels {
+    counts: Mutex<Counts>,
+    /// Ways on which a channel was refused, which must stay open (see [`channel::open`](crate::channel::open)).
+    refused: Mutex<Vec<(Packets, OwnedWriteHalf)>>,
+}
+
+struct Counts {
+    open: usize,
+    limit: usize,
+}
+
+/// The right to one channel, until it is dropped.
+pub(crate) struct Lease(Arc<Channels>);
+
+impl Lease {
+    /// The host refused the channel: it allows no more than there are without it.
+    pub(crate) fn refused(&self, way: (Packets, OwnedWriteHalf)) {
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.limit = counts.limit.min(counts.open - 1);
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).push(way);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
+    }
+}
+
 type Shared = Arc<Mutex<Seen>>;
 
 fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
@@ -120,8 +157,8 @@ pub(crate) struct Master {
     address: String,
     directory: PathBuf,
     copied: Option<String>,
-    /// While this is open, `ssh` runs.
-    lifeline: Mutex<Option<ChildStdin>>,
+    lifeline: Lifeline,
+    channels: Arc<Channels>,
     seen: Shared,
     exited: watch::Receiver<bool>,
     step_timeout: Duration,
@@ -181,13 +218,26 @@ impl Master {
             given: Given::new(),
             pipe: None,
         };
-        let watcher = Watcher { child, log, stderr, asking, seen: Arc::clone(&seen), directory: directory.clone() };
+        let lifeline = Arc::new(Mutex::new(Some(lifeline)));
+        let watcher = Watcher {
+            child,
+            log,
+            stderr,
+            asking,
+            seen: Arc::clone(&seen),
+            lifeline: Arc::clone(&lifeline),
+            directory: directory.clone(),
+        };
         tokio::spawn(watcher.watch(exit));
         Ok(Self {
             address: host.address().to_owned(),
             directory,
             copied: settings.copied().map(str::to_owned),
-            lifeline: Mutex::new(Some(lifeline)),
+            lifeline,
+            channels: Arc::new(Channels {
+                counts: Mutex::new(Counts { open: 0, limit: usize::MAX }),
+                refused: Mutex::default(),
+            }),
             seen,
             exited,
             step_timeout: settings.connect_timeout.unwrap_or(STEP),
@@ -245,6 +295,15 @@ impl Master {
         Failure { log: &seen.log, stderr: &stderr, address: &self.address, config }.error()
     }
 
+    /// The right to one more channel, unless the host is known to refuse it.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        let mut counts = self.channels.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.open < counts.limit).then(|| {
+            counts.open += 1;
+            Lease(Arc::clone(&self.channels))
+        })
+    }
+
     /// A way to a new channel; none when there is no master any more.
     pub(crate) async fn channel(&self) -> Option<(Packets, OwnedWriteHalf)> {
         timeout(self.step_timeout, mux::connect(&self.directory.join(SOCKET))).await.ok()?.ok()
@@ -284,7 +343,7 @@ impl Master {
 
     /// Ends the master, without waiting for it.
     pub(crate) fn end(&self) {
-        self.lifeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        cut(&self.lifeline);
     }
 
     /// Ends the master and waits until it has ended.
@@ -363,12 +422,13 @@ struct Watcher {
     stderr: Lines<tokio::process::ChildStderr>,
     asking: Asking,
     seen: Shared,
+    lifeline: Lifeline,
     directory: PathBuf,
 }
 
 impl Watcher {
     async fn watch(self, exit: watch::Sender<bool>) {
-        let Self { mut child, mut log, mut stderr, asking, seen, directory } = self;
+        let Self { mut child, mut log, mut stderr, asking, seen, lifeline, directory } = self;
         let asked = tokio::spawn(answer_all(asking, Arc::clone(&seen)));
         let (mut has_log, mut has_stderr) = (true, true);
         loop {
@@ -385,6 +445,8 @@ impl Watcher {
             }
         }
         asked.abort();
+        // Also ends what `ssh` started and left behind.
+        cut(&lifeline);
         let rest = async {
             while let Some(line) = log.next().await {
                 hear(&seen, &line);
@@ -470,5 +532,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 }
             }
         }
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.end();
     }
 }

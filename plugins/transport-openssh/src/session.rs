@@ -48,8 +48,11 @@ impl MuxSession {
 async fn start(master: &Arc<Master>, line: &str, program: &str) -> Result<Process, NotStarted> {
     let limit = master.step_timeout();
     let started = async {
+        let lease = master.lease().ok_or_else(|| NoChannel::Refused("too many sessions".to_owned()))?;
         let way = master.channel().await.ok_or(NoChannel::Gone)?;
-        channel::start(Arc::clone(master), way, line, program).await
+        // A task, since this must not be given up.
+        let granted = tokio::spawn(channel::open(way, lease)).await.map_err(|_| NoChannel::Gone)??;
+        channel::start(Arc::clone(master), granted, line, program).await
     };
     match timeout(limit, started).await {
         Ok(Ok(process)) => Ok(process),
@@ -58,7 +61,9 @@ async fn start(master: &Arc<Master>, line: &str, program: &str) -> Result<Proces
             let message = format!("{} refuses to run commands", master.place());
             Err(NotStarted::Failed(TransportError::new(TransportErrorKind::Exec, message)))
         }
-        Ok(Err(NoChannel::Gone)) => Err(NotStarted::Failed(master.closed("before the command was started", limit).await)),
+        Ok(Err(NoChannel::Gone)) => {
+            Err(NotStarted::Failed(master.closed("before the command was started", limit).await))
+        }
         Err(_) => Err(NotStarted::Failed(master.too_slow("starting a command", limit))),
     }
 }

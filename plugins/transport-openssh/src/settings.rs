@@ -81,10 +81,8 @@ impl Settings {
 
     /// What counts before the user's configuration, for the host and for jump hosts.
     pub(crate) fn forced(&self, host: &Host) -> Result<String, TransportError> {
-        let mut lines = vec![
-            format!("ServerAliveInterval {}", KEEPALIVE.0),
-            format!("ServerAliveCountMax {}", KEEPALIVE.1),
-        ];
+        let mut lines =
+            vec![format!("ServerAliveInterval {}", KEEPALIVE.0), format!("ServerAliveCountMax {}", KEEPALIVE.1)];
         match self.host_keys {
             None => {}
             Some(HostKeys::Strict) => lines.push("StrictHostKeyChecking yes".to_owned()),

@@ -48,8 +48,9 @@ impl Versions {
 
 async fn ask(program: &str) -> Result<Version, TransportError> {
     let bad = |message: String| {
-        TransportError::new(TransportErrorKind::Config, message)
-            .with_hint("install the OpenSSH client (package openssh-client or openssh-clients), or use `transport: ssh`")
+        TransportError::new(TransportErrorKind::Config, message).with_hint(
+            "install the OpenSSH client (package openssh-client or openssh-clients), or use `transport: ssh`",
+        )
     };
     let asked = Program::new(program).arg("-V").stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = asked.map_err(|e| match e.kind() {

@@ -1,11 +1,11 @@
 //! The transport against a real OpenSSH server.
 #![allow(clippy::unwrap_used)]
 
-mod lab;
 #[path = "sshd/end.rs"]
 mod end;
 #[path = "sshd/faults.rs"]
 mod faults;
+mod lab;
 #[path = "sshd/login.rs"]
 mod login;
 

@@ -189,8 +189,7 @@ impl Lab {
     /// The private directories that are named in command lines.
     pub fn directories(processes: &[String]) -> Vec<PathBuf> {
         let words = processes.iter().flat_map(|line| line.split(' '));
-        let mut found: Vec<_> =
-            words.filter_map(|word| Some(PathBuf::from(word.strip_suffix("/control")?))).collect();
+        let mut found: Vec<_> = words.filter_map(|word| Some(PathBuf::from(word.strip_suffix("/control")?))).collect();
         found.sort();
         found.dedup();
         found

@@ -8,7 +8,7 @@ use autoprof_plugin::prelude::*;
 
 use crate::{
     Kind,
-    lab::{Lab, connect, free_port, ready, sh},
+    lab::{Lab, connect, ready, sh},
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -95,9 +95,9 @@ async fn kill_9_of_autoprof_leaves_no_process_and_no_directory() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut stream = None;
         if silent {
-            drop(listener.accept().unwrap());
-            // The next connection is the one that nobody answers.
+            stream = Some(listener.accept().unwrap());
         } else {
             let mut out = std::io::BufReader::new(holder.stdout.take().unwrap());
             let mut line = String::new();
@@ -111,6 +111,7 @@ async fn kill_9_of_autoprof_leaves_no_process_and_no_directory() {
         holder.kill().unwrap();
         holder.wait().unwrap();
         lab.assert_nothing_left(&directories, SOON).await;
+        drop(stream);
     }
 }
 
@@ -165,5 +166,4 @@ async fn a_command_whose_streams_are_dropped_frees_its_channel() {
     while sh(&*session, "pgrep -c -P $PPID cat || true").await.stdout != b"0\n" {
         assert!(Instant::now() < deadline, "cat runs on");
     }
-    let _ = free_port();
 }

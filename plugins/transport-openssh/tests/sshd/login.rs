@@ -64,11 +64,14 @@ async fn a_proxy_command_and_a_jump_host_lead_to_the_host() {
     assert_eq!(sh(&*session, "echo in").await.stdout, b"in\n");
     session.close().await.unwrap();
 
-    let jumping = Host { jump: Some(format!("127.0.0.1:{}", lab.port)), ..lab.host() };
+    // A host of another name, as ssh takes a jump through the host itself for a loop.
+    lab.config(&format!("Host localhost\nHostKeyAlias [127.0.0.1]:{}\nHost *", lab.port));
+    let far = Host { address: Some("localhost".into()), ..lab.host() };
+    let jumping = Host { jump: Some(format!("127.0.0.1:{}", lab.port)), ..far.clone() };
     let session = connect(&jumping).await.unwrap();
     assert_eq!(sh(&*session, "echo in").await.stdout, b"in\n");
     // What goes wrong on the way is said of the way.
-    let stranger = Host { jump: Some(format!("nobody-here@127.0.0.1:{}", lab.port)), ..lab.host() };
+    let stranger = Host { jump: Some(format!("nobody-here@127.0.0.1:{}", lab.port)), ..far };
     let error = error(connect(&stranger).await);
     assert_eq!(error.kind, Kind::Auth);
     assert!(error.message.starts_with("jump host: cannot log in"), "{error}");
