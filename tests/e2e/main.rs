@@ -24,6 +24,7 @@ mod results;
 mod retention;
 mod secrets;
 mod settings;
+mod strangers;
 mod sudo;
 mod support;
 mod takeover;

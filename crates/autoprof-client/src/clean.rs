@@ -29,7 +29,7 @@ pub fn clean(dir: &Path) -> io::Result<()> {
     }
     end_client(dir)?;
     // What a client that was killed had started, and attached controllers whose line is gone but not closed.
-    strays::end(dir)?;
+    strays::end_all(dir)?;
     settings::restore(dir);
     remove(dir)?;
     remove_parent(dir);

@@ -23,6 +23,7 @@ use crate::{
     marker::{self, Wait},
     poll,
     profiler::Profiler,
+    scheduling::Scheduling,
     settings, strays, sys,
 };
 
@@ -129,6 +130,8 @@ struct Daemon {
     signals: OwnedFd,
     lease: Lease,
     clock: ClockWatch,
+    /// While profilers collect.
+    scheduling: Option<Scheduling>,
 }
 
 impl Daemon {
@@ -154,7 +157,7 @@ impl Daemon {
         let (signals, clock) = (sys::end_signals()?, ClockWatch::new()?);
         sys::wake_on_time();
         let (dir, task, segment) = (dir.to_owned(), control.task, control.segment);
-        Ok(Self { dir, task, segment, profilers, disk, growing: false, signals, lease, clock })
+        Ok(Self { dir, task, segment, profilers, disk, growing: false, signals, lease, clock, scheduling: None })
     }
 
     fn run(&mut self, events: &mut EventLog) -> Result<(), Interrupt> {
@@ -175,6 +178,11 @@ impl Daemon {
             for profiler in &mut self.profilers {
                 profiler.settle_arming().into_iter().for_each(|e| events.record(e));
             }
+        }
+        if self.task == Task::Profile {
+            let (scheduling, event) = Scheduling::acquire();
+            self.scheduling = Some(scheduling);
+            events.record(event);
         }
         let (pid, boot_id) = (std::process::id(), crate::facts::boot_id());
         events.record(EventKind::Ready { pid, boot_id, segment: self.segment });
@@ -199,6 +207,9 @@ impl Daemon {
         }
         self.profilers.iter_mut().for_each(Profiler::stop);
         self.wait_gone(events)?;
+        if let Some(mut scheduling) = self.scheduling.take() {
+            scheduling.release();
+        }
         settings::restore(&self.dir).into_iter().for_each(|e| events.record(e));
         events.record(EventKind::Cost { cpu_us: sys::own_cpu_us() });
         events.record(EventKind::Stopped);
@@ -321,7 +332,8 @@ impl Daemon {
         deadline: Option<i64>,
     ) -> Result<(), Interrupt> {
         let disk = self.growing.then(|| self.disk.due());
-        let due = self.profilers.iter().filter_map(Profiler::due).chain(deadline).chain(disk).min();
+        let scheduling = self.scheduling.as_ref().filter(|_| self.growing).and_then(Scheduling::due);
+        let due = self.profilers.iter().filter_map(Profiler::due).chain(deadline).chain(disk).chain(scheduling).min();
         // A limit that has been reached already (while tools are being ended) would make the wait spin.
         let limit = Some(self.lease.due()).filter(|at| *at > clock::boot_ns());
         let next = due.into_iter().chain(limit).min();
@@ -334,6 +346,8 @@ impl Daemon {
         }
         if self.growing {
             self.disk.look(&mut self.profilers).into_iter().for_each(|e| events.record(e));
+            let changed = self.scheduling.as_mut().and_then(|scheduling| scheduling.look(&mut self.profilers));
+            changed.into_iter().for_each(|e| events.record(e));
         }
         for name in self.lease.heard(flags[1])? {
             let traced = trace_mark(&name);
@@ -364,7 +378,7 @@ fn took_signal(signals: &OwnedFd) -> bool {
 }
 
 /// Ends whatever is still a child of this process: nothing of ours outlives the client.
-fn kill_children() {
+pub fn kill_children() {
     let me = std::process::id();
     for _ in 0..100 {
         let Ok(children) = fs::read_to_string(format!("/proc/{me}/task/{me}/children")) else { return };

@@ -131,38 +131,41 @@ fn memory_kib() -> u64 {
 }
 
 /// Looks for programs, and runs the version commands of all that are there at once.
-fn tools(probes: &[ToolProbe]) -> (BTreeMap<String, Tool>, BTreeMap<String, UnusableTool>) {
+fn tools(probes: &[ToolProbe]) -> (BTreeMap<String, Tool>, Vec<UnusableTool>) {
+    // What a version command leaves behind comes to this process, and is ended.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let path = environment::search_path();
-    let found: Vec<_> = probes.iter().filter_map(|probe| Some((probe, find(&path, &probe.name)?))).collect();
-    let mut questions = BTreeMap::new();
-    for (probe, file) in &found {
-        if let Some(flag) = &probe.version_flag {
-            questions.entry((file.clone(), flag.clone())).or_insert_with(|| Question::ask(file, flag));
+    let mut asked: Vec<(&ToolProbe, PathBuf, Option<Question>)> = Vec::new();
+    for probe in probes {
+        // Several profilers may need a program, most of them by the same check.
+        if asked.iter().any(|(same, ..)| *same == probe) {
+            continue;
         }
+        let Some(file) = find(&path, &probe.name) else { continue };
+        let question = probe.version_flag.as_ref().map(|flag| Question::ask(&file, flag));
+        asked.push((probe, file, question));
     }
-    answer(&mut questions.values_mut().collect::<Vec<_>>());
-    let (mut tools, mut unusable) = (BTreeMap::new(), BTreeMap::new());
-    for (probe, file) in found {
+    answer(&mut asked.iter_mut().filter_map(|(.., question)| question.as_mut()).collect::<Vec<_>>());
+    #[cfg(not(test))]
+    crate::daemon::kill_children();
+    let (mut tools, mut unusable): (BTreeMap<String, Tool>, Vec<UnusableTool>) = (BTreeMap::new(), Vec::new());
+    for (probe, file, question) in &asked {
         let path = file.display().to_string();
-        let question = probe.version_flag.as_ref().and_then(|flag| questions.get(&(file.clone(), flag.clone())));
-        let judged = question.map_or(Ok(String::new()), |asked| {
+        let judged = question.as_ref().map_or(Ok(String::new()), |asked| {
             probe.judge(&path, &asked.end, &String::from_utf8_lossy(&asked.printed))
         });
         match judged {
+            // One profiler may not ask for the version that another one needs.
+            Ok(version) if version.is_empty() && tools.contains_key(&probe.name) => {}
             Ok(version) => {
-                let capabilities = rustix::fs::getxattr(&file, c"security.capability", &mut [0u8; 64]).is_ok();
-                let tool = tools.entry(probe.name.clone()).or_insert_with(Tool::default);
-                // One profiler may need no version of what another one does.
-                if tool.version.is_empty() {
-                    *tool = Tool { path, version: version.into(), capabilities };
-                }
+                let capabilities = rustix::fs::getxattr(file, c"security.capability", &mut [0u8; 64]).is_ok();
+                tools.insert(probe.name.clone(), Tool { path, version: version.into(), capabilities });
             }
-            Err(e) => drop(unusable.insert(probe.name.clone(), e)),
+            Err(e) => unusable.push(e),
         }
     }
-    // What does not work for one profiler's check may be all that another one needs: who needs it less has it.
-    unusable.retain(|name, _| tools.get(name).is_none_or(|tool| tool.version.is_empty()));
-    tools.retain(|name, _| !unusable.contains_key(name));
+    // What failed one check and passed another works.
+    unusable.retain(|one| tools.get(&one.name).is_none_or(|tool| tool.version.is_empty()));
     (tools, unusable)
 }
 

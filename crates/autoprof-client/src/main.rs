@@ -19,6 +19,7 @@ mod pack;
 mod poll;
 mod profiler;
 mod sampler;
+mod scheduling;
 mod settings;
 mod squeeze;
 mod state;

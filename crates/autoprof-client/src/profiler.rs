@@ -7,8 +7,8 @@ use std::{
 };
 
 use autoprof_protocol::{
-    Arm, Ended, Environment, EventKind, Flush, Invocation, Outcome, Poll, Report, Setting, Stamp, Start, Stop,
-    StopSignal,
+    Arm, Ended, Environment, EventKind, Flush, Invocation, Outcome, Poll, Report, SampleCount, Setting, Stamp, Start,
+    Stop, StopSignal,
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -292,6 +292,17 @@ impl Profiler {
         self.tool.iter().chain(running).filter_map(Tool::watch).chain(ack)
     }
 
+    /// Takes a real-time priority from a tool that uses too much of a CPU.
+    pub fn bound_realtime(&mut self, is_too_much: impl Fn(u64, i64) -> bool) {
+        if self.tool.as_mut().is_some_and(|tool| tool.bound_realtime(is_too_much)) {
+            crate::log(&format!("{} uses too much of a CPU for a real-time priority", self.name));
+        }
+    }
+
+    fn sample_count(&self) -> Option<SampleCount> {
+        self.sampler.as_ref().filter(|_| self.began.is_some()).map(Sampler::count)
+    }
+
     /// The children that it looks after itself.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         let running = self.poller.as_ref().and_then(|p| p.running.as_ref());
@@ -380,6 +391,7 @@ impl Profiler {
             reason: reason.map(Into::into),
             last_words: None,
             cpu_us: 0,
+            samples: self.sample_count(),
         }))
     }
 
@@ -395,6 +407,7 @@ impl Profiler {
             reason: Some(reason.into()),
             last_words: tool::last_words(&self.dir).map(Into::into),
             cpu_us: 0,
+            samples: self.sample_count(),
         })
     }
 
@@ -435,6 +448,7 @@ impl Profiler {
             last_words: reason.as_ref().and_then(|_| tool::last_words(&self.dir)).map(Into::into),
             reason: reason.map(Into::into),
             cpu_us: end.map_or(0, |e| e.cpu_us),
+            samples: self.sample_count(),
         })
     }
 
@@ -472,7 +486,9 @@ fn spawn(invocation: &Invocation, start: &Start, dir: &Path, file_limit: u64) ->
     let hangup = if invocation.stop.signal == StopSignal::Hangup { Hangup::Heeded } else { Hangup::Ignored };
     let (env, stdout, workload) = (&start.env, start.stdout.as_deref(), start.workload.as_deref());
     let environment = invocation.environment;
-    Tool::spawn(Task { environment, env, stdout, hangup, workload, ..Task::new(&start.argv, file_limit) }, dir)
+    let priority = if start.samples { Priority::Sampling } else { Priority::Normal };
+    let task = Task::new(&start.argv, file_limit);
+    Tool::spawn(Task { environment, env, stdout, hangup, workload, priority, ..task }, dir)
 }
 
 /// Whether a tool was ended by the kernel since a file of its reached the limit.

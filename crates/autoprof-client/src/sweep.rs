@@ -102,7 +102,7 @@ fn look(dir: &Path, meta: &fs::Metadata, how: How) -> Swept {
         None
     };
     if how.remove && swept.kept.is_none() {
-        let ended = strays::end(dir);
+        let ended = strays::end_all(dir);
         settings::restore(dir);
         let gone = ended.and_then(|_| clean::remove(dir));
         swept.removed = gone.is_ok();

@@ -88,6 +88,8 @@ pub struct Tool {
     next: Option<(i64, i32)>,
     /// CPU time at the last look, while it is not known to have settled.
     last_look: Option<u64>,
+    /// When its use of the CPU was looked at last, and what it was, for one with a real-time priority.
+    realtime: Option<(i64, u64)>,
 }
 
 impl Tool {
@@ -128,6 +130,7 @@ impl Tool {
             workload: task.workload.map(str::to_owned),
             next: None,
             last_look: None,
+            realtime: (task.priority == Priority::Sampling).then(|| (clock::boot_ns(), 0)),
         })
     }
 
@@ -220,6 +223,25 @@ impl Tool {
             let next = || (clock::boot_ns() + clock::millis(STRAY_GRACE_MS), libc::SIGKILL);
             self.next = (!self.group_gone).then(next);
         }
+    }
+
+    /// Takes a real-time priority from it, and from what it started, once they use too much of a CPU: microseconds of that
+    /// many nanoseconds.
+    pub fn bound_realtime(&mut self, is_too_much: impl Fn(u64, i64) -> bool) -> bool {
+        let Some((at, used)) = self.realtime.filter(|_| self.end.is_none()) else { return false };
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        let all: Vec<u32> = children.chain([self.pid]).collect();
+        // Clock ticks are hundredths of a second on every architecture that there is.
+        let ticks: u64 = all.iter().filter_map(|pid| Some(state(*pid)?.1)).sum();
+        let (now, now_used) = (clock::boot_ns(), ticks * 10_000);
+        self.realtime = Some((now, now_used));
+        if !is_too_much(now_used.saturating_sub(used), now - at) {
+            return false;
+        }
+        all.into_iter().for_each(sys::make_ordinary);
+        self.realtime = None;
+        true
     }
 
     /// Whether it says by a program that it runs when it has begun.

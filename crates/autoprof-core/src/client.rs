@@ -682,6 +682,7 @@ fn bounded(mut event: Event) -> Event {
             cut(reason);
         }
         EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(cut),
+        EventKind::Scheduling { reason, .. } => reason.iter_mut().for_each(shorten),
         EventKind::LimitReached { limit } => cut(limit),
         EventKind::Marked { name, .. } => shorten(name),
         EventKind::Failed { reason } => cut(reason),

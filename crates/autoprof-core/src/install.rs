@@ -46,7 +46,7 @@ const REUSE: &str = "q=$p/autoprof-client.$u; k=; for w in $5; do case $w in $a-
     then s=kept; fi; echo \"$3 $a $d $s\"";
 /// Takes the client's program from standard input, its length in a line before it; none is needed of one that is here. It
 /// gets its name when it is whole; of one that does not come nothing is run.
-const RECEIVE_SIZED: &str = "read -r n || exit 6; if [ \"$n\" != 0 ]; then rm -f $c; \
+const RECEIVE_SIZED: &str = "read -r n || exit 6; if [ \"$n\" = 0 ]; then :; else rm -f $c; \
     take() { head -c \"$1\"; }; head -c 1 </dev/null >/dev/null 2>&1 || take() { dd bs=1 count=\"$1\" 2>/dev/null; }; \
     take \"$n\" > $c.new || exit 4; [ $(wc -c < $c.new) -eq \"$n\" ] || exit 6; \
     chmod 700 $c.new && mv -f $c.new $c || exit 4";
@@ -432,6 +432,54 @@ mod tests {
     fn the_scripts_mean_the_same_inside_single_quotes_of_every_shell() {
         for script in [&*enter(), &reenter(), STATE, REMOVE] {
             assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
+        }
+    }
+
+    /// What is left in a directory after the installing script was given this input, by each shell that is here.
+    fn left_after(input: &[u8]) -> Vec<(String, usize, String)> {
+        use std::{io::Write as _, process::Stdio};
+        let shells = [&["dash"][..], &["bash"], &["busybox", "sh"], &["ksh"], &["zsh", "--emulate", "sh"]];
+        let mut left = Vec::new();
+        for shell in shells {
+            let dir = tempfile::tempdir().unwrap();
+            let parent = dir.path().join("p");
+            let mut command = std::process::Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", &enter(), "sh"]).arg(&parent);
+            command.args([CLIENT_DIR_PREFIX, "mark", CLIENT_PROGRAM, "", "leave"]);
+            let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let Ok(mut child) = streams.spawn() else { continue };
+            // Its reader may end before it has read all.
+            let _ = child.stdin.take().unwrap().write_all(input);
+            let done = child.wait_with_output().unwrap();
+            let entries = std::fs::read_dir(&parent).map_or(0, Iterator::count);
+            left.push((shell[0].to_owned(), entries, String::from_utf8_lossy(&done.stdout).into_owned()));
+        }
+        assert!(left.len() > 1, "there are no shells to try it with");
+        left
+    }
+
+    #[test]
+    fn an_installation_that_is_cut_at_any_step_removes_its_directory() {
+        let program = |text: &str| format!("{}\n{text}", text.len()).into_bytes();
+        let said = "#!/bin/sh\n[ $1 = install ] && echo facts && read answer && [ $answer = ok ]\n";
+        let whole = program(said);
+        let cases: [(&str, Vec<u8>); 6] = [
+            ("before the length", Vec::new()),
+            ("in the length", b"12".to_vec()),
+            ("in the program", whole[..whole.len() - 5].to_vec()),
+            ("no confirmation", whole.clone()),
+            ("a program that fails", program("#!/bin/sh\nexit 1\n")),
+            ("a program that cannot be run", program("#!/nonexistent\n")),
+        ];
+        for (case, input) in cases {
+            for (shell, entries, printed) in left_after(&input) {
+                assert_eq!(entries, 0, "{case}, {shell}: {printed}");
+                assert!(printed.starts_with("mark "), "{case}, {shell}: {printed}");
+            }
+        }
+        let confirmed = [whole, CONFIRMATION.as_bytes().to_vec()].concat();
+        for (shell, entries, printed) in left_after(&confirmed) {
+            assert!(entries == 1 && printed.ends_with("facts\n"), "{shell}: {printed}");
         }
     }
 }

@@ -4,7 +4,7 @@ mod fold;
 
 use std::collections::BTreeMap;
 
-use autoprof_protocol::{DiskLimits, HostFacts, Invocation, Stamp};
+use autoprof_protocol::{DiskLimits, HostFacts, Invocation, Policy, SampleCount, Stamp};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -209,6 +209,16 @@ pub struct TestRecord {
     pub env: BTreeMap<String, String>,
 }
 
+/// How the client and the tools that sample were scheduled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchedulingRecord {
+    /// What they had.
+    pub policy: Policy,
+    /// Why they had no more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// One host of a run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HostRecord {
@@ -230,6 +240,9 @@ pub struct HostRecord {
     /// profiler.
     #[serde(default)]
     pub client_cpu_s: Option<f64>,
+    /// How the client and the tools that sample were scheduled while profilers collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<SchedulingRecord>,
     /// How long after the instant that was planned for all hosts it heard of the start, in seconds; none: before it.
     #[serde(default)]
     pub late_s: Option<f64>,
@@ -444,6 +457,9 @@ pub struct ProfilerRecord {
     pub cpu_s: Option<f64>,
     /// Samples that the tool says it lost; none: it does not say.
     pub lost_samples: Option<u64>,
+    /// How many samples the client itself took for it in its last segment, of how many, and how late at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
     /// Why not all of its files came back, when they did not: part of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,

@@ -39,6 +39,7 @@ fn record(tables: Vec<Table>) -> ProfilerRecord {
             reason: None,
             last_words: None,
             cpu_us: 0,
+            samples: None,
         })),
         HostEvent::Collected {
             files: vec![FileRecord { path: "vmstat/vmstat.txt".into(), bytes: 9, blake3: String::new(), cut: false }],

@@ -61,6 +61,14 @@ pub enum EventKind {
     },
     /// One profiler has ended, at the stop or before it.
     Ended(Ended),
+    /// How the client and the tools that sample are scheduled from now on, while profilers collect.
+    Scheduling {
+        /// What they have.
+        policy: Policy,
+        /// Why they have no more than that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// What the client itself has cost the host until now, without its tools.
     Cost {
         /// Its user and system time, in microseconds.
@@ -144,6 +152,36 @@ pub struct Ended {
     /// CPU time of the tool and its waited-for children, user and system, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,
+    /// How many samples the client took for it, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
+}
+
+/// How many samples were taken in a window, and how late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SampleCount {
+    /// Samples that the interval asks for.
+    pub expected: u64,
+    /// Samples that were taken.
+    pub taken: u64,
+    /// The longest time by which one was late, in microseconds.
+    pub worst_delay_us: u64,
+}
+
+/// How a process is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The lowest real-time priority, `SCHED_RR` 1.
+    RoundRobin,
+    /// A niceness of -20.
+    Nice,
+    /// A larger share of the CPUs for its session (an autogroup with niceness -20).
+    Group,
+    /// As any other process.
+    Default,
 }
 
 /// How a profiler's collection went.

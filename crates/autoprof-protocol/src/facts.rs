@@ -58,8 +58,8 @@ pub struct HostFacts {
     /// The programs that were looked for and work.
     pub tools: BTreeMap<String, Tool>,
     /// The programs that were looked for and are installed, but do not work.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub unusable: BTreeMap<String, UnusableTool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<UnusableTool>,
 }
 
 /// A program on a host.
@@ -98,6 +98,8 @@ impl Tool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnusableTool {
+    /// The name that it was looked for by.
+    pub name: String,
     /// Absolute path.
     pub path: HostText,
     /// The flag of its version command; empty when no command was run.
@@ -128,7 +130,7 @@ pub enum ToolFault {
 
 impl fmt::Display for UnusableTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, flag, fault, output } = self;
+        let Self { path, flag, fault, output, .. } = self;
         let quoted = || if output.is_empty() { "nothing".to_owned() } else { format!("`{output}`") };
         match fault {
             ToolFault::NotExecutable(e) => write!(f, "cannot execute {path}: {e}"),
@@ -195,6 +197,7 @@ impl ToolProbe {
         match (fault, version) {
             (None, Some(line)) => Ok(cut(line)),
             (fault, _) => Err(UnusableTool {
+                name: self.name.clone(),
                 path: path.into(),
                 flag: self.version_flag.clone().unwrap_or_default().into(),
                 fault: fault.unwrap_or(ToolFault::Format),
@@ -209,6 +212,7 @@ impl ToolProbe {
         let least = self.least.as_ref()?;
         let wanted: Vec<u32> = least.split('.').map_while(|part| part.parse().ok()).collect();
         (!tool.version_numbers().is_empty() && !tool.is_at_least(&wanted)).then(|| UnusableTool {
+            name: self.name.clone(),
             path: tool.path.as_str().into(),
             flag: self.version_flag.clone().unwrap_or_default().into(),
             fault: ToolFault::TooOld(least.as_str().into()),
@@ -254,23 +258,30 @@ const NAME_TO_VERSION: usize = 3;
 
 /// Whether a line has a version number right after a program's name or the word "version", or consists of one.
 fn has_own_version(line: &str, name: &str) -> bool {
-    let word = |word: &str| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
-    let words: Vec<String> = line.split_whitespace().map(word).filter(|word| !word.is_empty()).collect();
-    let is_number = |word: &String| word.strip_prefix('v').unwrap_or(word).starts_with(|c: char| c.is_ascii_digit());
-    let has_number = |word: &String| {
-        word.trim_start_matches(|c: char| c.is_ascii_alphabetic()).starts_with(|c: char| c.is_ascii_digit())
-    };
     // python3 prints "Python 3.11.7".
-    let name = name.to_ascii_lowercase();
-    let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    match words.as_slice() {
-        [only] => is_number(only),
-        words => words.iter().enumerate().any(|(at, word)| {
-            let after = &words[at + 1..];
-            (word == "version" && after.first().is_some_and(has_number))
-                || ((*word == name || *word == base) && after.iter().take(NAME_TO_VERSION).any(is_number))
-        }),
-    }
+    let base = name.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+    let mut words = line.split(|c: char| c.is_whitespace() || "(),:;\"'".contains(c)).filter(|word| !word.is_empty());
+    // How many words may still come before the version; which one it is otherwise does not count.
+    let mut left = 0;
+    let (mut count, mut numbers, mut found) = (0, 0, false);
+    words.by_ref().for_each(|word| {
+        count += 1;
+        let number = word
+            .find(|c: char| c.is_ascii_digit())
+            .filter(|at| !word[..*at].contains(|c: char| !c.is_ascii_alphabetic()));
+        let is_number = number.is_some_and(|at| at == 0 || word[..at].eq_ignore_ascii_case("v"));
+        numbers += usize::from(is_number);
+        found |= left > 0 && is_number || left == usize::MAX && number.is_some();
+        left = match word {
+            word if word.eq_ignore_ascii_case("version") => usize::MAX,
+            word if word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(base) => NAME_TO_VERSION,
+            // Dashes and the like are no words.
+            word if !word.contains(|c: char| c.is_ascii_alphanumeric()) => left,
+            _ if left == usize::MAX => 0,
+            _ => left.saturating_sub(1),
+        };
+    });
+    found || (count == 1 && numbers == 1)
 }
 
 impl fmt::Display for ToolProbe {

@@ -129,6 +129,10 @@ pub struct Start {
     /// How the tool is made ready before the start and begins at an instant; none: it is spawned at the instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arm: Option<Arm>,
+    /// Whether the tool wakes up at an interval, takes a sample within milliseconds, and sleeps again. It has a real-time
+    /// priority then, where the client may give it one, so that it does not wait for the load that it measures.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub samples: bool,
     /// Whether the tool may end by itself before the stop without that being a failure.
     pub may_end: bool,
     /// The name, as in `/proc/PID/comm`, of a program that the tool runs for as long as it records, and that reads its

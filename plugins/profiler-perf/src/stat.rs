@@ -66,7 +66,7 @@ impl ArgEncoder for PerfStat {
             // Not armed: `-D -1 --control` works (measured with 6.1, "ack" after 0.4 ms), but the intervals run from
             // when the process began, so that the rows before "enable" are "<not counted>", the first one after it is
             // of unknown length, and times do not fit. Spawned, it counts after 9 ms.
-            start: Some(access.command(argv, OUTPUT)),
+            start: Some(Start { samples: true, ..access.command(argv, OUTPUT) }),
             outputs: vec![Output { file: OUTPUT.to_owned(), format: OutputFormat::Json, required: true }],
             restart_after_reboot: true,
             ..Invocation::default()

@@ -30,7 +30,7 @@ pub fn invocation(argv: &[&str], interval: i64, stdout: Option<&str>, output: Ou
     // Dates are as ISO 8601 has them, whatever the host's settings are.
     let env = [("S_TIME_FORMAT".to_owned(), "ISO".to_owned())].into();
     Invocation {
-        start: Some(Start { argv, env, stdout: stdout.map(str::to_owned), ..Start::default() }),
+        start: Some(Start { argv, env, stdout: stdout.map(str::to_owned), samples: true, ..Start::default() }),
         outputs: vec![output],
         restart_after_reboot: true,
         ..Invocation::default()

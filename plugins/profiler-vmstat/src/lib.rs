@@ -57,7 +57,7 @@ impl ArgEncoder for Vmstat {
         }
         argv.push(args.integer("interval").unwrap_or(1).to_string());
         Ok(Invocation {
-            start: Some(Start { argv, stdout: Some(OUTPUT.to_owned()), ..Start::default() }),
+            start: Some(Start { argv, stdout: Some(OUTPUT.to_owned()), samples: true, ..Start::default() }),
             // procps 4.0.2 has no handler for SIGINT, so it keeps the disposition that it inherits; SIGTERM always
             // ends it, and each row is flushed as it is printed.
             stop: Stop { signal: StopSignal::Terminate, ..Stop::default() },

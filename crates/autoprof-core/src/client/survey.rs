@@ -142,7 +142,10 @@ fn usable_by(proxy: &ProfilerProxy, facts: &HostFacts) -> HostFacts {
     for probe in proxy.encoder().profiler().tool_probes() {
         if let Some(old) = facts.tools.get(&probe.name).and_then(|tool| probe.too_old(tool)) {
             facts.tools.remove(&probe.name);
-            facts.unusable.insert(probe.name, old);
+            facts.unusable.push(old);
+        } else if probe.version_flag.is_some() && facts.unusable.iter().any(|one| one.name == probe.name) {
+            // Another profiler takes it without a check.
+            facts.tools.remove(&probe.name);
         }
     }
     facts
@@ -154,7 +157,10 @@ fn unusable(proxy: &ProfilerProxy, facts: &HostFacts, error: &ArgError) -> Optio
         return None;
     }
     let tools = proxy.encoder().profiler().tool_probes();
-    let why = |probe: ToolProbe| Some(format!("cannot use {}: {}", probe.name, facts.unusable.get(&probe.name)?));
+    let why = |probe: ToolProbe| {
+        let unusable = facts.unusable.iter().find(|one| one.name == probe.name)?;
+        Some(format!("cannot use {}: {unusable}", probe.name))
+    };
     let why: Vec<String> = tools.filter_map(why).collect();
     (!why.is_empty()).then(|| text::one_line(&why.join("; ")))
 }

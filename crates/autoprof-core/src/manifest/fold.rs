@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     Checkpoint, ClientRecord, ClockStep, FileRecord, HostRecord, HostStep, Instant, Manifest, Mark, Outage,
-    ProfilerRecord, ProfilerState, Readiness, ReasonKind, RunPhase, SCHEMA_VERSION, SegmentRecord, SettingChange,
-    TableRecord, TestRecord, WindowRecord,
+    ProfilerRecord, ProfilerState, Readiness, ReasonKind, RunPhase, SCHEMA_VERSION, SchedulingRecord, SegmentRecord,
+    SettingChange, TableRecord, TestRecord, WindowRecord,
 };
 use crate::{
     args::Args,
@@ -200,6 +200,7 @@ impl HostRecord {
             clock_at_stop: None,
             late_s: None,
             client_cpu_s: None,
+            scheduling: None,
             client: None,
             errors: Vec::new(),
             profilers: BTreeMap::new(),
@@ -424,6 +425,10 @@ impl HostRecord {
                 // One client after another may have worked for the run.
                 self.client_cpu_s = Some(self.client_cpu_s.unwrap_or(0.0) + *cpu_us as f64 / 1e6);
             }
+            EventKind::Scheduling { policy, reason } => {
+                let reason = reason.as_deref().map(one_line);
+                self.scheduling = Some(SchedulingRecord { policy: *policy, reason });
+            }
             EventKind::Stopped => self.step = HostStep::Stopped,
             EventKind::ReportFailed { profiler, reason } => {
                 if let Some(record) = self.profilers.get_mut(profiler) {
@@ -544,6 +549,7 @@ impl ProfilerRecord {
             status: None,
             cpu_s: None,
             lost_samples: None,
+            samples: None,
             missing: None,
             files: Vec::new(),
             bytes: 0,
@@ -603,6 +609,7 @@ impl ProfilerRecord {
         self.status = Some(ended.status.to_string()).filter(|status| !status.is_empty());
         let cpu_s = self.cpu_s.unwrap_or(0.0) + ended.cpu_us as f64 / 1e6;
         self.cpu_s = (cpu_s > 0.0).then_some(cpu_s);
+        self.samples = ended.samples.or(self.samples);
         if ended.last_words.is_some() {
             self.last_words = ended.last_words.as_ref().map(HostText::printable);
         }
