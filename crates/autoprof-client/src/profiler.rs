@@ -7,7 +7,7 @@ use std::{
 };
 
 use autoprof_protocol::{
-    Arm, Ended, Environment, EventKind, Flush, Invocation, Outcome, Poll, Report, SampleCount, Setting, Stamp, Start,
+    Arm, Ended, Environment, EventKind, Flush, Invocation, Outcome, Poll, Report, SamplerStats, Setting, Stamp, Start,
     Stop, StopSignal,
 };
 use rustix::fs::{Mode, OFlags};
@@ -299,7 +299,7 @@ impl Profiler {
         }
     }
 
-    fn sample_count(&self) -> Option<SampleCount> {
+    fn sample_count(&self) -> Option<SamplerStats> {
         self.sampler.as_ref().filter(|_| self.began.is_some()).map(Sampler::count)
     }
 

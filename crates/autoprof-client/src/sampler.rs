@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use autoprof_protocol::{SampleCount, Samples};
+use autoprof_protocol::{SamplerStats, Samples};
 use rustix::fs::OFlags;
 
 use crate::clock;
@@ -22,7 +22,7 @@ pub struct Sampler {
     every_ns: i64,
     next_boot_ns: Option<i64>,
     began_boot_ns: i64,
-    count: SampleCount,
+    count: SamplerStats,
     /// One sample, put together before it is written, so that none is written in halves.
     sample: Vec<u8>,
     /// Where one file is read into; as large as the largest file was.
@@ -70,7 +70,7 @@ impl Sampler {
             every_ns: clock::millis(samples.every_ms).max(1_000_000),
             next_boot_ns: None,
             began_boot_ns: 0,
-            count: SampleCount::default(),
+            count: SamplerStats::default(),
             sample: Vec::new(),
             buffer: vec![0; 16 * 1024],
         })
@@ -119,7 +119,7 @@ impl Sampler {
     }
 
     /// How many samples it took, once it has ended.
-    pub fn count(&self) -> SampleCount {
+    pub fn count(&self) -> SamplerStats {
         self.count
     }
 

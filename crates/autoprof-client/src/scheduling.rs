@@ -42,7 +42,7 @@ impl Scheduling {
                 } else {
                     Policy::Default
                 };
-                (policy, Some(format!("no real-time priority: {e}")))
+                (policy, Some(format!("no real-time priority: {e}").into()))
             }
         };
         let scheduling = Self { policy, last: (clock::boot_ns(), sys::own_cpu_us()) };
@@ -77,7 +77,7 @@ impl Scheduling {
         sys::become_ordinary();
         self.policy = Policy::Default;
         let why = if overran { "it used a CPU for 100 ms without a pause" } else { "it used a fifth of a CPU" };
-        let reason = Some(format!("the client gave up its real-time priority: {why}"));
+        let reason = Some(format!("the client gave up its real-time priority: {why}").into());
         Some(EventKind::Scheduling { policy: self.policy, reason })
     }
 

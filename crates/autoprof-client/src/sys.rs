@@ -112,8 +112,11 @@ pub fn prepare_child(command: &mut Command, priority: Priority, file_limit: u64,
                 }
             }
             // The client's own bound would kill a tool, which does not expect its signal.
-            let unbounded = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-            libc::setrlimit(libc::RLIMIT_RTTIME, &raw const unbounded);
+            let mut bound: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut bound) == 0 {
+                bound.rlim_cur = bound.rlim_max;
+                libc::setrlimit(libc::RLIMIT_RTTIME, &raw const bound);
+            }
             match priority {
                 // A client that has no real-time priority has its niceness from its parent, as it is.
                 Priority::Sampling if REALTIME.load(Ordering::Relaxed) => drop(set_policy(0, libc::SCHED_RR, 1)),
@@ -148,10 +151,16 @@ pub fn become_realtime(longest_run_us: u64) -> io::Result<()> {
     }
     // SAFETY: the handler makes only async-signal-safe calls and stores to atomics.
     unsafe { libc::signal(libc::SIGXCPU, overran as *const () as libc::sighandler_t) };
-    let bound = libc::rlimit { rlim_cur: longest_run_us, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `bound` lives through the call.
-    if unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &raw const bound) } != 0 {
-        return Err(io::Error::last_os_error());
+    // SAFETY: an all-zero `rlimit` is valid, and lives through both calls.
+    unsafe {
+        let mut bound: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut bound) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        bound.rlim_cur = bound.rlim_max.min(longest_run_us);
+        if libc::setrlimit(libc::RLIMIT_RTTIME, &raw const bound) != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     set_policy(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)?;
     REALTIME.store(true, Ordering::Relaxed);

@@ -682,7 +682,7 @@ fn bounded(mut event: Event) -> Event {
             cut(reason);
         }
         EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(cut),
-        EventKind::Scheduling { reason, .. } => reason.iter_mut().for_each(shorten),
+        EventKind::Scheduling { reason, .. } => reason.as_mut().into_iter().for_each(cut),
         EventKind::LimitReached { limit } => cut(limit),
         EventKind::Marked { name, .. } => shorten(name),
         EventKind::Failed { reason } => cut(reason),

@@ -4,7 +4,7 @@ mod fold;
 
 use std::collections::BTreeMap;
 
-use autoprof_protocol::{DiskLimits, HostFacts, Invocation, Policy, SampleCount, Stamp};
+use autoprof_protocol::{DiskLimits, HostFacts, HostText, Invocation, Policy, SamplerStats, Stamp};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -216,7 +216,7 @@ pub struct SchedulingRecord {
     pub policy: Policy,
     /// Why they had no more than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<HostText>,
 }
 
 /// One host of a run.
@@ -459,7 +459,7 @@ pub struct ProfilerRecord {
     pub lost_samples: Option<u64>,
     /// How many samples the client itself took for it in its last segment, of how many, and how late at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub samples: Option<SampleCount>,
+    pub samples: Option<SamplerStats>,
     /// Why not all of its files came back, when they did not: part of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,

@@ -67,7 +67,7 @@ pub enum EventKind {
         policy: Policy,
         /// Why they have no more than that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason: Option<HostText>,
     },
     /// What the client itself has cost the host until now, without its tools.
     Cost {
@@ -154,13 +154,13 @@ pub struct Ended {
     pub cpu_us: u64,
     /// How many samples the client took for it, of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub samples: Option<SampleCount>,
+    pub samples: Option<SamplerStats>,
 }
 
 /// How many samples were taken in a window, and how late.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct SampleCount {
+pub struct SamplerStats {
     /// Samples that the interval asks for.
     pub expected: u64,
     /// Samples that were taken.

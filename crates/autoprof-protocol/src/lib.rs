@@ -28,7 +28,7 @@ pub mod standing;
 pub mod text;
 
 pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
-pub use event::{Ended, Event, EventKind, Outcome, Policy, SampleCount};
+pub use event::{Ended, Event, EventKind, Outcome, Policy, SamplerStats};
 pub use facts::{HostFacts, ProbeEnd, Tool, ToolFault, ToolProbe, UnusableTool};
 pub use invocation::{
     Arm, Environment, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop,

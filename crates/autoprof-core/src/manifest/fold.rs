@@ -362,7 +362,7 @@ impl HostRecord {
                         record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &reason);
                     }
                     for reason in tables.iter().filter_map(|table| table.incomplete.as_deref()) {
-                        record.degrade(ProfilerState::Partial, &one_line(reason));
+                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &crate::text::one_line(reason));
                     }
                     record.tables = tables.iter().cloned().map(TableRecord::from).collect();
                     if let Some(problem) = problem {
@@ -426,8 +426,7 @@ impl HostRecord {
                 self.client_cpu_s = Some(self.client_cpu_s.unwrap_or(0.0) + *cpu_us as f64 / 1e6);
             }
             EventKind::Scheduling { policy, reason } => {
-                let reason = reason.as_deref().map(one_line);
-                self.scheduling = Some(SchedulingRecord { policy: *policy, reason });
+                self.scheduling = Some(SchedulingRecord { policy: *policy, reason: reason.clone() });
             }
             EventKind::Stopped => self.step = HostStep::Stopped,
             EventKind::ReportFailed { profiler, reason } => {
