@@ -177,7 +177,7 @@ impl Line {
         if last_says(&self.dir, &["reported", "failed"]) {
             return Ok(());
         }
-        say(clock::now(), EventKind::Failed { reason: "the client is gone".to_owned() })?;
+        say(clock::now(), EventKind::Failed { reason: "the client is gone".to_owned().into() })?;
         // The kernel asked its tools to end when it died; not all of them listen.
         strays::end(&self.dir).map(drop)
     }

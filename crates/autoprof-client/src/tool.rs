@@ -7,16 +7,15 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{ChildStdin, Command, Stdio},
-    sync::OnceLock,
 };
 
-use autoprof_protocol::{CLIENT_VARIABLE, Stop};
+use autoprof_protocol::{Environment, Stop};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
-    clock,
+    clock, environment,
     sys::{self, ChildEnd, Hangup, Priority, Signalled},
 };
 
@@ -29,15 +28,14 @@ const STRAY_GRACE_MS: u64 = 1_000;
 /// Longest end of standard error that is kept for an event.
 const LAST_WORDS: u64 = 2_000;
 
-/// The client's directory, which everything that it starts is told, so that it can be found.
-pub static HOME: OnceLock<PathBuf> = OnceLock::new();
-
 /// What to run, and where its output goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
     /// Program and arguments.
     pub argv: &'a [String],
-    /// Environment on top of the client's own.
+    /// What it begins with of variables.
+    pub environment: Environment,
+    /// Variables on top of that.
     pub env: &'a BTreeMap<String, String>,
     /// File for standard output; none: thrown away.
     pub stdout: Option<&'a str>,
@@ -59,6 +57,7 @@ impl<'a> Task<'a> {
         static NOTHING: BTreeMap<String, String> = BTreeMap::new();
         Self {
             argv,
+            environment: Environment::Clean,
             env: &NOTHING,
             stdout: None,
             merge_stderr: false,
@@ -103,7 +102,8 @@ impl Tool {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir);
         command.stdin(if task.workload.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.env("LC_ALL", "C").env("TZ", "UTC").env("PATH", crate::facts::search_path()).envs(task.env);
+        environment::set(&mut command, task.environment);
+        command.envs(task.env);
         let append = |name: &str| OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(name));
         let stdout = task.stdout.map(append).transpose()?;
         match (&stdout, task.merge_stderr) {
@@ -111,9 +111,6 @@ impl Tool {
             _ => command.stderr(append(STDERR_FILE)?),
         };
         command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
-        if let Some(home) = HOME.get() {
-            command.env(CLIENT_VARIABLE, home);
-        }
         sys::prepare_child(&mut command, task.priority, task.file_limit, task.hangup);
         let mut child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot run {program}: {e}")))?;
         let pid = child.id();

@@ -235,8 +235,10 @@ pub struct Timeouts {
     pub stop: Span,
     /// Making reports on the host.
     pub report: Span,
-    /// Without any progress while results come back.
+    /// With hardly any progress (less than 1 KiB/s) while results come back.
     pub collect: Span,
+    /// Bringing all results of the host back, with every retry.
+    pub transfer: Span,
     /// Removing the client from the host.
     pub clean: Span,
     /// Reaching a host again that was lost: how long it is tried.
@@ -253,6 +255,7 @@ impl Default for Timeouts {
             stop: Span::seconds(120),
             report: Span::seconds(300),
             collect: Span::seconds(60),
+            transfer: Span::seconds(2 * 3600),
             clean: Span::seconds(30),
             reconnect: Span::seconds(300),
         }

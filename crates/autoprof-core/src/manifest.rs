@@ -1,4 +1,5 @@
 //! The manifest: what is known of a run, host by host and profiler by profiler. It is a fold over the run's events.
+mod check;
 mod fold;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Args,
-    encoder::Table,
+    encoder::{SampleCount, Table},
     event::Cause,
     host::Host,
     job::{Require, Timeouts},
@@ -215,6 +216,9 @@ pub struct HostRecord {
     pub host: Host,
     /// What the controller is doing with it, or did last.
     pub step: HostStep,
+    /// Whether it can take part in the run.
+    #[serde(default)]
+    pub readiness: Readiness,
     /// What is known of it.
     pub facts: Option<HostFacts>,
     /// Its clock against the controller's.
@@ -303,6 +307,24 @@ pub struct Checkpoint {
     pub bytes: u64,
 }
 
+/// Whether a host can take part in a run.
+///
+/// This is a state of its own and not read from the last step: within one window a host only moves down this list, in
+/// whatever order its events arrive, so that the cleanup of a host that failed cannot make it look ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Nothing is known yet.
+    #[default]
+    Unknown,
+    /// It was reached, and what each profiler would run there is known.
+    Surveyed,
+    /// Its client is up and waits for the start, or has started.
+    Ready,
+    /// Something failed that concerns the host as a whole.
+    Failed,
+}
+
 /// The steps of a host through a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -388,6 +410,9 @@ pub struct ProfilerRecord {
     pub state: ProfilerState,
     /// Why it is not `ok`.
     pub reason: Option<String>,
+    /// What [`Self::reason`] is made of, so that a part of it can be withdrawn.
+    #[serde(skip)]
+    pub(crate) reasons: Vec<(ReasonKind, String)>,
     /// The end of what its tool printed on standard error, when it is not `ok`.
     pub last_words: Option<String>,
     /// The preset that asked for it; none: the user named it.
@@ -428,6 +453,19 @@ pub struct ProfilerRecord {
     pub bytes: u64,
     /// Tables that were made of them.
     pub tables: Vec<TableRecord>,
+}
+
+/// What a reason is about, which decides when it is withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReasonKind {
+    /// What happened while the profiler was planned, ran or made its report: it stays.
+    Profiling,
+    /// Its host was given up: withdrawn when everything came back after all.
+    Reach,
+    /// What a collection lacked: each collection says it anew.
+    Collection,
+    /// What a conversion lacked: each conversion says it anew.
+    Conversion,
 }
 
 /// One part of a profiler's data: from one of its starts to the end that followed.
@@ -524,10 +562,13 @@ pub struct TableRecord {
     pub rows: u64,
     /// What had to be left out.
     pub warnings: Vec<String>,
+    /// How many samples a table with a fixed interval has; none: it has no fixed interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
 }
 
 impl From<Table> for TableRecord {
     fn from(table: Table) -> Self {
-        Self { path: table.file, rows: table.rows, warnings: table.warnings }
+        Self { path: table.file, rows: table.rows, warnings: table.warnings, samples: table.samples }
     }
 }

@@ -1,23 +1,23 @@
 //! Text from a host, made safe to show.
 
-/// Longest text from a host that is kept for a message.
-const LONGEST: usize = 600;
+pub use autoprof_protocol::text::{HostText, is_unprintable, one_line, printable};
 
-/// One line, trimmed and shortened, in which control characters (terminal escapes among them) cannot act.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    let mut out = String::new();
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        if !out.is_empty() {
-            out.push_str("; ");
+/// Takes out of all texts of a JSON value what acts on a terminal. What a run was told to do (its test, arguments and
+/// commands) stays as it is: it is run, and escaped where it is shown.
+pub(crate) fn sanitize(value: &mut serde_json::Value) {
+    const KEPT: [&str; 5] = ["invocation", "args", "test", "options", "env"];
+    match value {
+        serde_json::Value::String(text) => {
+            if let std::borrow::Cow::Owned(safe) = printable(text) {
+                *text = safe;
+            }
         }
-        out.extend(line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }));
+        serde_json::Value::Array(values) => values.iter_mut().for_each(sanitize),
+        serde_json::Value::Object(members) => {
+            members.iter_mut().filter(|(key, _)| !KEPT.contains(&key.as_str())).for_each(|(_, value)| sanitize(value));
+        }
+        _ => {}
     }
-    if let Some((at, _)) = out.char_indices().nth(LONGEST) {
-        out.truncate(at);
-        out.push('…');
-    }
-    out
 }
 
 /// Of `known`, the name that `given` was probably meant to be.

@@ -35,7 +35,7 @@ fn record(tables: Vec<Table>) -> ProfilerRecord {
             profiler: profiler(),
             ended: STAMP,
             outcome: Outcome::Ok,
-            status: String::new(),
+            status: String::new().into(),
             reason: None,
             last_words: None,
             cpu_us: 0,

@@ -17,11 +17,12 @@ use std::{
 };
 
 use autoprof_core::{
-    ArgEncoder, Args, Param, ParamType, ProfilerInfo, Value,
+    ArgEncoder, Args, Param, ParamType, ProfilerInfo, RawResults, Table, Value,
     args::is_name,
     error::ArgError,
     protocol::{HostFacts, Invocation},
     quantity::{self, Formula, HOST_NAMES},
+    require_rows,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -113,9 +114,9 @@ pub fn undeclared(info: &ProfilerInfo, file: &str, header: &[&str]) -> Vec<Strin
 pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
     let tools: Vec<String> = info.tool_probes().map(|probe| probe.name).collect();
     HostFacts {
-        hostname: "host".to_owned(),
-        arch: "x86_64".to_owned(),
-        kernel: "6.12.0".to_owned(),
+        hostname: "host".to_owned().into(),
+        arch: "x86_64".to_owned().into(),
+        kernel: "6.12.0".to_owned().into(),
         cpus: 8,
         memory_kib: 32 << 20,
         free_bytes: 100 << 30,
@@ -306,21 +307,34 @@ impl Checks<'_> {
             Ok(Ok(invocation)) => files(&invocation),
             _ => Vec::new(),
         };
-        let contents: [(&str, Vec<u8>); 6] = [
+        let wrong = |text: &str| text.as_bytes().to_vec();
+        let contents: [(&str, Vec<u8>); 11] = [
             ("no file at all", Vec::new()),
             ("empty files", Vec::new()),
             ("zeros", vec![0; 64 << 10]),
             ("noise", noise(256 << 10)),
             ("many short lines", b"a b c 1 2 3\n".repeat(20_000)),
             ("one endless line", vec![b'x'; 1 << 20]),
+            ("an empty JSON object", wrong("{}\n")),
+            (
+                "JSON without the expected members",
+                wrong("{\"a\": [{\"b\": 1}], \"statistics\": [{\"timestamp\": \"x\"}]}\n"),
+            ),
+            ("lines of such JSON", wrong(&"{\"a\": 1, \"interval\": 1.0, \"type\": 7}\n".repeat(100))),
+            ("an error message", wrong("Error: cannot do that: Permission denied\n")),
+            ("a usage text", wrong("Usage: tool [ options ] [ <interval> ]\nOptions are:\n -h\n")),
         ];
-        let mut problems = Vec::new();
+        let (mut problems, mut mistaken) = (Vec::new(), Vec::new());
         for (nth, (what, content)) in contents.iter().enumerate() {
-            if let Err(problem) = self.converts(&args, &facts, &outputs, if nth == 0 { None } else { Some(content) }) {
-                problems.push(format!("{what}: {problem}"));
+            let content = (nth > 0).then_some(content.as_slice());
+            match self.converts(&args, &facts, &outputs, content) {
+                Err(problem) => problems.push(format!("{what}: {problem}")),
+                Ok(None) => {}
+                Ok(Some(table)) => mistaken.push(format!("{what}: {table}")),
             }
         }
         self.sum_up("the converter, of files that are absent, empty, torn or nonsense", problems);
+        self.sum_up("the converter takes no nonsense for a window in which nothing happened", mistaken);
     }
 
     fn converts(
@@ -329,8 +343,9 @@ impl Checks<'_> {
         facts: &HostFacts,
         outputs: &[String],
         content: Option<&[u8]>,
-    ) -> Result<(), String> {
-        let attempt = || -> Result<Attempt, String> {
+    ) -> Result<Option<String>, String> {
+        let mut mistaken = None;
+        let mut attempt = || -> Result<Attempt, String> {
             let scratch = Scratch::new().map_err(|e| format!("no directory to try it in: {e}"))?;
             let files =
                 content.into_iter().flat_map(|content| outputs.iter().map(move |name| (name.as_str(), content)));
@@ -338,7 +353,10 @@ impl Checks<'_> {
             let raw = raw.map_err(|e| format!("its files cannot be written: {e}"))?;
             let directory = &raw.directory;
             let began = Instant::now();
-            let done = quiet(|| self.encoder.convert(&raw))?;
+            let mut done = quiet(|| self.encoder.convert(&raw))?;
+            if let (Ok(made), Some([_, ..])) = (&mut done, content) {
+                mistaken = empty_result(made, &raw, outputs);
+            }
             if began.elapsed() > CONVERT {
                 return Err(format!("it took {:?}", began.elapsed()));
             }
@@ -375,7 +393,7 @@ impl Checks<'_> {
         if first != second || tables != again {
             return Err("the same files gave other tables the second time".to_owned());
         }
-        Ok(())
+        Ok(mistaken)
     }
 }
 
@@ -387,6 +405,15 @@ fn header(table: &Utf8Path) -> Vec<String> {
         return Vec::new();
     }
     line.trim_end().split(',').map(|name| name.trim_matches('"').to_owned()).collect()
+}
+
+/// The table that a run would take for a result without rows, of files that have something in them.
+fn empty_result(tables: &mut [Table], raw: &RawResults, outputs: &[String]) -> Option<String> {
+    require_rows(tables, raw, outputs, 0);
+    let has_reason =
+        tables.iter().any(|table| table.rows > 0 || table.incomplete.is_some() || table.repaired.is_some());
+    let first = tables.first().filter(|_| !has_reason && !outputs.is_empty())?;
+    Some(format!("{} has no row, and nothing says why", first.file))
 }
 
 /// Whether a conversion succeeded, and its tables with what is in them.
@@ -621,6 +648,19 @@ mod tests {
         }
         let said = failed(&Top);
         assert!(said.contains("top.csv has no column \"idle_percent\""), "{said}");
+    }
+
+    #[test]
+    fn a_converter_that_takes_nonsense_for_nothing_is_found() {
+        let with = |may_be_empty| {
+            move |raw: &RawResults| {
+                fs::write(raw.file("t.csv"), "time_unix\n").unwrap();
+                Ok(vec![Table { file: "t.csv".to_owned(), may_be_empty, ..Table::default() }])
+            }
+        };
+        let said = failed(&Sample(good, with(true)));
+        assert!(said.contains("an empty JSON object: t.csv has no row, and nothing says why"), "{said}");
+        assert_eq!(failed(&Sample(good, with(false))), "", "a run has the reason by itself");
     }
 
     #[test]

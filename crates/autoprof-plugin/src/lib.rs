@@ -26,7 +26,7 @@ mod profiler;
 pub mod testing;
 
 pub use child::child_process;
-pub use profiler::{InvocationExt, Profiler, installed, only_root, register_profiler, sent, tool, words};
+pub use profiler::{InvocationExt, Profiler, at_least, installed, only_root, register_profiler, sent, tool, words};
 
 #[doc(hidden)]
 pub mod __private {
@@ -48,8 +48,8 @@ pub mod prelude {
             TransportErrorKind,
         },
         protocol::{
-            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start,
-            Stop, StopSignal, as_root,
+            Arm, Environment, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile,
+            Setting, Start, Stop, StopSignal, as_root,
         },
         registry::AlreadyRegistered,
         transport::{ExitStatus, OutputChunk},

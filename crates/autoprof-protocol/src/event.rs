@@ -4,7 +4,7 @@
 //! without gaps: a controller that comes back reads on from the last number it has.
 use serde::{Deserialize, Serialize};
 
-use crate::{Marker, Stamp};
+use crate::{HostText, Marker, Stamp};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,23 +73,23 @@ pub enum EventKind {
         /// The profiler.
         profiler: String,
         /// What happened.
-        reason: String,
+        reason: HostText,
     },
     /// The report step is over: the results may be packed.
     Reported,
     /// The client ended the window by itself.
     LimitReached {
         /// Which limit: `lease` or `max_duration`.
-        limit: String,
+        limit: HostText,
     },
     /// A setting of the host was changed for a profiler, or restored.
     SettingChanged {
         /// Its file.
-        path: String,
+        path: HostText,
         /// The value before.
-        from: String,
+        from: HostText,
         /// The value since.
-        to: String,
+        to: HostText,
     },
     /// Somebody set the host's clock.
     ClockSet {
@@ -106,7 +106,7 @@ pub enum EventKind {
     /// The client cannot go on at all.
     Failed {
         /// What happened.
-        reason: String,
+        reason: HostText,
     },
     /// An answer to a question for a sign of life, stamped when the question came; not kept in the file.
     Beat {
@@ -134,13 +134,13 @@ pub struct Ended {
     /// How it went.
     pub outcome: Outcome,
     /// The tool's exit status in words; empty for the client's own sampling.
-    pub status: String,
+    pub status: HostText,
     /// What went wrong, when something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<HostText>,
     /// The end of the tool's standard error, when something went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_words: Option<String>,
+    pub last_words: Option<HostText>,
     /// CPU time of the tool and its waited-for children, user and system, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,

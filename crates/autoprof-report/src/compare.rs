@@ -1,8 +1,11 @@
 //! Two runs, or two hosts of one, side by side: figures with a test of whether they differ, and a flame graph of what
 //! grew and what shrank.
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+};
 
-use autoprof_core::manifest::Manifest;
+use autoprof_core::{atomic_file::AtomicFile, manifest::Manifest};
 use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use inferno::differential;
@@ -255,7 +258,12 @@ pub fn write(path: &Utf8Path, comparison: &Comparison, stacks: Option<&[String]>
         None => None,
     };
     let page = page(comparison, flame.as_deref());
-    std::fs::write(path, page.into_string()).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+    let write = || -> io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(page.into_string().as_bytes())?;
+        file.finish()
+    };
+    write().map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }
 
 fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {

@@ -198,7 +198,9 @@ pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Res
         events.extend(marks);
     }
     if !events.iter().any(|event| event["ph"] == "C") {
-        return Err(no_tables(manifest));
+        let what =
+            "no figures of whole hosts, which are what perfetto shows; csv and parquet have the numbers of every table";
+        return Err(ExportError::Nothing { run: manifest.id.clone(), what });
     }
     serde_json::to_writer(out, &json!({"traceEvents": events, "displayTimeUnit": "ms"})).map_err(io::Error::from)?;
     Ok(())

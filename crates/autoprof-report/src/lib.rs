@@ -24,4 +24,3 @@ pub mod starter;
 pub mod sudoers;
 pub mod summary;
 mod timeline;
-pub mod whole;

@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use autoprof_core::manifest::{HostRecord, Manifest, RunPhase};
+use autoprof_core::{
+    atomic_file::AtomicFile,
+    manifest::{HostRecord, Manifest, RunPhase},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use camino::{Utf8Path, Utf8PathBuf};
 use flate2::{Compression, write::GzEncoder};
@@ -26,7 +29,6 @@ use crate::{
     metrics::{self, Figures, HostFigures, Metric, Series, robust_scores},
     place::{self, Place},
     timeline,
-    whole::Whole,
 };
 
 /// Most hosts whose flame graphs are drawn one by one; beyond it there is the one of all.
@@ -118,7 +120,7 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     let path = directory.join("index.html");
     let failed = |source| ReportError::Write { path: path.clone(), source };
     std::fs::create_dir_all(&directory).map_err(failed)?;
-    let mut file = Whole::create(&path).map_err(failed)?;
+    let mut file = AtomicFile::create(&path).map_err(failed)?;
     file.write_all(page.into_string().as_bytes()).and_then(|()| file.finish()).map_err(failed)?;
     Ok(path)
 }

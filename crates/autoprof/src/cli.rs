@@ -37,7 +37,7 @@ pub struct Global {
     /// Look for plugins here first (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
     pub plugin_dir: Vec<Utf8PathBuf>,
-    /// Load plugins that other users could have replaced
+    /// Load plugins, and send client programs, that other users could have replaced
     #[arg(long, global = true, help_heading = "Global options")]
     pub allow_untrusted_plugins: bool,
     /// Load only plugins whose contents this file lists, which `autoprof plugin lock` writes [default:
@@ -281,6 +281,9 @@ pub struct Which {
     /// OpenSSH client configuration to read instead of the one that the run was begun with; `none`: none
     #[arg(long, value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<Utf8PathBuf>,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +339,9 @@ pub struct Remove {
     /// of them any more
     #[arg(long)]
     pub force: bool,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +403,9 @@ pub struct View {
     /// Print where the report is, which is written if it is not there yet, and open nothing
     #[arg(long)]
     pub print: bool,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]

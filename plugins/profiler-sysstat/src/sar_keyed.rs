@@ -80,6 +80,11 @@ impl KeyedTables {
         Ok(())
     }
 
+    /// sar's names of values with ours.
+    pub fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+        TABLES.iter().flat_map(|table| table.columns).copied()
+    }
+
     /// The writers.
     pub fn writers(&mut self) -> impl Iterator<Item = &mut TableWriter> {
         self.tables.iter_mut().map(|(_, table, _)| table)
