@@ -31,9 +31,6 @@ const RELATIVE: f64 = 0.1;
 /// Fewest rows of each that are compared.
 const MIN_ROWS: usize = 3;
 
-/// From how many of the usual steps on the time between two rows is a gap.
-const GAP: f64 = 1.6;
-
 /// Every pair of profilers of a host that disagrees on something.
 #[must_use]
 pub fn disagreements(measured: &[Measured]) -> Vec<Disagreement> {
@@ -91,7 +88,8 @@ fn runs(series: &Series) -> Vec<Run> {
     let mut runs = vec![Run::new()];
     for (time, value) in series.times.iter().copied().zip(series.values.iter().copied()) {
         let last = runs.len() - 1;
-        let is_gap = runs[last].last().is_some_and(|(before, _)| !(0.0..=GAP * step).contains(&(time - before)));
+        let is_gap =
+            runs[last].last().is_some_and(|(before, _)| !(0.0..=reduce::MAX_STEP * step).contains(&(time - before)));
         if value.is_nan() || is_gap {
             runs.push(Run::new());
         }

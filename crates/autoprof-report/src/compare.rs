@@ -1,6 +1,9 @@
 //! Two runs, or two hosts of one, side by side: figures with a test of whether they differ, and a flame graph of what
 //! grew and what shrank.
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+};
 
 use autoprof_core::{atomic_file::AtomicFile, manifest::Manifest};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,7 +16,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use crate::{
     findings::figure,
     flame,
-    metrics::{self, Metric, Series},
+    metrics::{self, Figure, Metric, Series},
     page::{ReportError, document},
     show,
 };
@@ -57,6 +60,8 @@ pub struct Difference {
     pub figure: String,
     /// Its unit.
     pub unit: String,
+    /// The profilers that it comes from, on each side.
+    pub from: [String; 2],
     /// Mean of the first side.
     pub a: f64,
     /// Mean of the second.
@@ -84,10 +89,10 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     let figures = [a, b].map(|side| show::figures(side.run, side.manifest));
-    let of = |side: usize, metric: &Metric| -> Vec<&Series> {
+    let of = |side: usize, metric: &Metric| -> Vec<&Figure> {
         let wanted = [a, b][side].hosts().collect::<Vec<_>>();
         let hosts = figures[side].iter().filter(|(name, _)| wanted.contains(name));
-        hosts.filter_map(|(_, host)| Some(&host.figures.get(metric)?.series)).collect()
+        hosts.filter_map(|(_, host)| host.figures.get(metric)).collect()
     };
     let both = |metric: &Metric| difference(metric, &of(0, metric), &of(1, metric));
     let all = metrics::all(figures.iter().flat_map(|side| side.values()));
@@ -104,20 +109,26 @@ pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     }
 }
 
-fn difference(metric: &Metric, a: &[&Series], b: &[&Series]) -> Option<Difference> {
+fn difference(metric: &Metric, a: &[&Figure], b: &[&Figure]) -> Option<Difference> {
+    let from = [a, b].map(|side| {
+        let names: BTreeSet<&str> = side.iter().map(|figure| figure.profiler.as_str()).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    });
+    let [a, b] = [a, b].map(|side| side.iter().map(|figure| &figure.series).collect::<Vec<&Series>>());
     let mean = |all: &[&Series]| {
         let (sum, count) = all.iter().flat_map(|s| s.known()).fold((0.0, 0.0), |(s, n), v| (s + v, n + 1.0));
         (count > 0.0).then(|| sum / count)
     };
-    let (a_mean, b_mean) = (mean(a)?, mean(b)?);
+    let (a_mean, b_mean) = (mean(&a)?, mean(&b)?);
     if a_mean == 0.0 && b_mean == 0.0 {
         return None;
     }
-    let p = welch(&batches(a), &batches(b));
+    let p = welch(&batches(&a), &batches(&b));
     let change_percent = (a_mean != 0.0).then(|| 100.0 * (b_mean - a_mean) / a_mean.abs());
     Some(Difference {
         figure: metric.title.to_string(),
         unit: metric.unit.to_string(),
+        from,
         a: a_mean,
         b: b_mean,
         change_percent,
@@ -208,7 +219,11 @@ fn cells(row: &Difference) -> [String; 6] {
         (_, true) => "differs",
         (_, false) => "",
     };
-    [format!("{}, {}", row.figure, row.unit), figure(row.a), figure(row.b), change, p, verdict.to_owned()]
+    let source = match &row.from {
+        [a, b] if a == b => String::new(),
+        [a, b] => format!(" ({a} / {b})"),
+    };
+    [format!("{}, {}{source}", row.figure, row.unit), figure(row.a), figure(row.b), change, p, verdict.to_owned()]
 }
 
 /// Folded stacks with the samples of both sides, those of the first scaled to as many as the second has; none: not
@@ -293,8 +308,9 @@ fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {
 mod tests {
     use super::*;
 
-    fn series(values: &[f64]) -> Series {
-        Series { times: (0..values.len()).map(|n| n as f64).collect(), values: values.to_vec() }
+    fn series(values: &[f64]) -> Figure {
+        let series = Series { times: (0..values.len()).map(|n| n as f64).collect(), values: values.to_vec() };
+        Figure { profiler: "proc".to_owned(), series, ..Figure::default() }
     }
 
     fn metric(name: &str) -> Metric {

@@ -94,7 +94,8 @@ pub fn known(name: &str) -> Option<&'static Quantity> {
 /// since a task wanted the CPU; interrupts count as busy, too.
 pub const VOCABULARY: &[Quantity] = &[
     Quantity::mean("cpu.busy", "%", Fold::Mean, "CPU busy{}"),
-    Quantity::mean("cpu.user", "%", Fold::Mean, "CPU time in user mode{}"),
+    // Tools do not agree on whether the time of guests belongs to it.
+    Quantity::mean("cpu.user", "%", Fold::Mean, "CPU time in user mode{}").alone(),
     Quantity::mean("cpu.system", "%", Fold::Mean, "CPU time in the kernel{}"),
     Quantity::mean("cpu.kernel", "%", Fold::Mean, "CPU time in system calls{}").alone(),
     Quantity::mean("cpu.irq", "%", Fold::Mean, "CPU time in interrupts{}").alone(),
