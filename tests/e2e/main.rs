@@ -25,3 +25,4 @@ mod sudo;
 mod support;
 mod takeover;
 mod together;
+mod untrusted;

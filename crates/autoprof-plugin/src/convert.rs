@@ -12,6 +12,7 @@ use std::{
 use autoprof_core::{
     RawResults, Table,
     error::{ConvertError, ConvertErrorKind},
+    text,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -299,7 +300,8 @@ impl TableWriter {
         let path = raw.file(file);
         let created = File::create(&path).map_err(|e| write_error(&path, &e))?;
         let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(BufWriter::new(created));
-        let header = std::iter::once("time_unix").chain(columns.iter().map(AsRef::as_ref));
+        let columns_safe = columns.iter().map(|column| text::cell(column.as_ref().as_bytes()));
+        let header = std::iter::once(b"time_unix"[..].into()).chain(columns_safe);
         writer.write_record(header).map_err(|e| write_error(&path, &e))?;
         Ok(Self {
             writer,
@@ -316,7 +318,8 @@ impl TableWriter {
 
     /// Writes one row; one that lies outside the run, or before the row above it, is left out and counted.
     ///
-    /// Cells that are too few are empty, those that are too many are left out.
+    /// Cells that are too few are empty, those that are too many are left out. Text that a spreadsheet would take for a
+    /// formula gets a `'` before it (see [`text::cell`]).
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -334,7 +337,7 @@ impl TableWriter {
         let fields = || -> Result<(), csv::Error> {
             self.writer.write_field(unix_seconds(unix_ns))?;
             for cell in cells.into_iter().take(self.columns) {
-                self.writer.write_field(cell)?;
+                self.writer.write_field(text::cell(cell.as_ref()))?;
                 written += 1;
             }
             for _ in written..self.columns {
