@@ -30,3 +30,4 @@ mod support;
 mod takeover;
 mod together;
 mod unready;
+mod untrusted;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use autoprof_core::manifest::Manifest;
+use autoprof_core::{manifest::Manifest, text};
 use camino::Utf8Path;
 use fxprof_processed_profile::{
     CategoryHandle, CpuDelta, FrameFlags, FrameInfo, Profile, ReferenceTimestamp, SamplingInterval, Timestamp,
@@ -141,8 +141,12 @@ pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(
             writer.write_record(COLUMNS)?;
         }
         let Numbers { host, profiler, table, what, column, .. } = *numbers;
+        let texts = [host, profiler, table, what, column].map(|text| text::cell(text.as_bytes()));
         for (time, value) in numbers.known() {
-            writer.write_record([&format!("{time:.6}"), host, profiler, table, what, column, &value.to_string()])?;
+            writer.write_field(format!("{time:.6}"))?;
+            texts.iter().try_for_each(|text| writer.write_field(text))?;
+            writer.write_field(value.to_string())?;
+            writer.write_record(None::<&[u8]>)?;
         }
         Ok(())
     });

@@ -110,6 +110,7 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     if manifest.phase != RunPhase::Finished {
         return Err(ReportError::NotOver(run.to_owned()));
     }
+    let manifest = &*manifest.printable();
     let span = span(manifest);
     let (mut hosts, figures) = hosts(run, manifest, span);
     bound_timelines(&mut hosts);

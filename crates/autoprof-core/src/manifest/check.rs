@@ -1,9 +1,11 @@
 //! Whether a manifest that somebody else may have written names only what a run names: its texts become paths here and
 //! commands on hosts.
+use std::borrow::Cow;
+
 use autoprof_protocol::archive::check_path;
 
 use super::{HostRecord, Manifest, ProfilerRecord};
-use crate::{host::check_name, install};
+use crate::{host::check_name, install, text};
 
 /// Most hosts of a run.
 const MAX_HOSTS: usize = crate::host::MAX_EXPANSION;
@@ -31,6 +33,14 @@ impl Manifest {
             records.map(|(name, record)| check_profiler(name, record)).collect::<Result<(), _>>()?;
         }
         Ok(())
+    }
+
+    /// The manifest with texts in which nothing acts on a terminal or hides on a page: to be shown, and for nothing else.
+    #[must_use]
+    pub fn printable(&self) -> Cow<'_, Self> {
+        let Ok(mut value) = serde_json::to_value(self) else { return Cow::Borrowed(self) };
+        text::sanitize_all(&mut value);
+        serde_json::from_value(value).map_or(Cow::Borrowed(self), Cow::Owned)
     }
 
     fn check_host(&self, host: &HostRecord) -> Result<(), String> {

@@ -9,6 +9,7 @@ use std::{
 use autoprof_core::{
     RawResults, Table,
     error::{ConvertError, ConvertErrorKind},
+    text,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -91,7 +92,8 @@ impl TableWriter {
         let columns = told_apart(columns).into_iter().map(|name| Column::new(name, &raw.facts)).collect::<Vec<_>>();
         let created = File::create(&path).map_err(|e| write_error(&path, &e))?;
         let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(BufWriter::new(created));
-        let header = std::iter::once("time_unix").chain(columns.iter().map(|column| column.name.as_str()));
+        let safe = columns.iter().map(|column| text::cell(column.name.as_bytes()));
+        let header = std::iter::once(b"time_unix"[..].into()).chain(safe);
         writer.write_record(header).map_err(|e| write_error(&path, &e))?;
         Ok(Self {
             writer,
@@ -145,7 +147,8 @@ impl TableWriter {
 
     /// Writes one row; one that lies outside the run, or before the row above it, is left out and counted.
     ///
-    /// Cells that are too few are empty, those that are too many are left out.
+    /// Cells that are too few are empty, those that are too many are left out. Text that a spreadsheet would take for a
+    /// formula gets a `'` before it (see [`text::cell`]).
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -164,7 +167,8 @@ impl TableWriter {
         let fields = || -> Result<(), csv::Error> {
             self.writer.write_field(unix_seconds(unix_ns))?;
             for (cell, column) in cells.into_iter().zip(columns.by_ref()) {
-                self.writer.write_field(if column.admits(cell.as_ref()) { cell.as_ref() } else { b"" })?;
+                let admitted = if column.admits(cell.as_ref()) { cell.as_ref() } else { b"" };
+                self.writer.write_field(text::cell(admitted))?;
             }
             for _ in columns {
                 self.writer.write_field("")?;
