@@ -60,5 +60,5 @@ pub use program::find_program;
 pub use running::{Finished, Running, run, run_with_input, wait_until};
 pub use rustix::process::Signal;
 pub use skip::{skip_unless, skip_unless_namespaces, skip_unless_perf_is_restricted};
-pub use stage::{autoprof, autoprof_of, stage};
+pub use stage::{autoprof, autoprof_of, over_openssh, stage};
 pub use terminal::Terminal;

@@ -101,6 +101,8 @@ pub struct SshSettings {
     pub config: Option<String>,
     /// What to do about host keys.
     pub host_keys: Option<HostKeys>,
+    /// The transport that reaches the hosts whose transport is `ssh`, such as `openssh`.
+    pub transport: Option<String>,
 }
 
 /// What to do about host keys.
@@ -153,7 +155,7 @@ pub struct HostMap {
     pub identity_file: Option<Utf8PathBuf>,
     /// Hosts to go through, comma-separated.
     pub jump: Option<String>,
-    /// Transport: `ssh` or `local`, or a plugin's.
+    /// Transport: `ssh`, `openssh` or `local`, or a plugin's.
     pub transport: Option<String>,
     /// Settings of the transport, by its own names.
     #[serde(default)]

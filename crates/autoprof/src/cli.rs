@@ -164,6 +164,10 @@ pub struct Reach {
     /// Take any host key: whoever can answer in a host's place gets what is sent to it
     #[arg(long, help_heading = "SSH")]
     pub insecure_host_keys: bool,
+    /// Transport for SSH hosts: `ssh` (built in), or `openssh` (the system's ssh, for host certificates, FIDO keys,
+    /// GSSAPI, PKCS#11 and Match exec) [default: ssh]
+    #[arg(long, value_name = "NAME", env = "AUTOPROF_TRANSPORT", help_heading = "SSH")]
+    pub transport: Option<String>,
     /// How many hosts to connect to at the same time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub forks: Option<u32>,

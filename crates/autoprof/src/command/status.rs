@@ -16,7 +16,7 @@ use crate::{
         run::{conclude, runtime},
     },
     exit::{self, Failure},
-    interrupt, paint, print, print_json,
+    hosts, interrupt, paint, print, print_json,
     screen::{Screen, TestStdout},
     wire,
 };
@@ -136,7 +136,7 @@ fn with_run<T>(
     let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout)?;
     if let Some(config) = which.ssh_config.clone() {
         env.update_host = Some(Arc::new(move |host| {
-            if host.transport == "ssh" {
+            if hosts::takes_ssh_options(host) {
                 host.options.insert("ssh_config".to_owned(), config.to_string());
             }
         }));
