@@ -9,6 +9,7 @@ mod hosts;
 mod interrupt;
 mod memory;
 mod screen;
+mod ssh;
 mod wire;
 
 use std::{io::IsTerminal, process::ExitCode};
