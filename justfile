@@ -73,6 +73,11 @@ stage: (client arch) (relay arch)
     cargo build --quiet --workspace --exclude autoprof-client --exclude autoprof-relay --exclude autoprof-tests
     scripts/install.sh debug {{stage}}
 
+# Compare how ssh_config is read with `ssh -G`, over COUNT generated configurations of a random seed
+ssh-config-test COUNT="20000" SEED=`od -An -N6 -tu8 /dev/urandom | tr -d ' '`: setup
+    SSH_CONFIG_COUNT={{COUNT}} SSH_CONFIG_SEED={{SEED}} cargo test --quiet -p autoprof-transport-ssh --lib \
+        ssh_config::differential -- --nocapture
+
 # Look for bytes that break a reader (archive control convert events hosts job note), beginning from fuzz/corpus
 fuzz TARGET SECONDS="60":
     command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

@@ -97,8 +97,11 @@ pub struct WindowSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SshSettings {
-    /// OpenSSH client configuration to read instead of `~/.ssh/config`; `none`: none at all.
+    /// OpenSSH client configuration to read instead of `~/.ssh/config` and `/etc/ssh/ssh_config`; `none`: no file.
     pub config: Option<String>,
+    /// OpenSSH options by their keywords, which come before the configuration.
+    #[serde(deserialize_with = "ssh_options")]
+    pub options: BTreeMap<String, String>,
     /// What to do about host keys.
     pub host_keys: Option<HostKeys>,
     /// The transport that reaches the hosts whose transport is `ssh`, such as `openssh`.
@@ -374,6 +377,41 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>,
 }
 
 /// How many at the same time: one at least.
+/// Values of OpenSSH options: text, and what YAML takes for a number or a truth.
+fn ssh_options<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Scalar(String);
+    struct Seen;
+    impl serde::de::Visitor<'_> for Seen {
+        type Value = Scalar;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the value of an OpenSSH option")
+        }
+        fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+            Ok(Scalar(text.to_owned()))
+        }
+        fn visit_bool<E>(self, yes: bool) -> Result<Scalar, E> {
+            Ok(Scalar(if yes { "yes" } else { "no" }.to_owned()))
+        }
+        fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+            Ok(Scalar(number.to_string()))
+        }
+        fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+            Ok(Scalar(number.to_string()))
+        }
+    }
+    impl<'de> Deserialize<'de> for Scalar {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            d.deserialize_any(Seen)
+        }
+    }
+    let options = BTreeMap::<String, Scalar>::deserialize(d)?;
+    let one_line = |text: &str| !text.contains(['\n', '\0']);
+    if let Some((key, _)) = options.iter().find(|(key, Scalar(value))| !one_line(key) || !one_line(value)) {
+        return Err(serde::de::Error::custom(format!("the OpenSSH option {key:?} is not one line")));
+    }
+    Ok(options.into_iter().map(|(key, Scalar(value))| (key, value)).collect())
+}
+
 fn forks<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     match Option::<u32>::deserialize(d)? {
         Some(0) => Err(D::Error::custom("forks cannot be 0: leave the key out for the default")),

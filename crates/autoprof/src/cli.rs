@@ -155,9 +155,8 @@ pub struct Reach {
     /// Of files of hosts, or else of the job's hosts, only those of this group (repeatable)
     #[arg(short = 'g', long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
-    #[arg(long, value_name = "FILE", help_heading = "SSH")]
-    pub ssh_config: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub ssh: Ssh,
     /// Trust the key that an unknown host shows, and remember it; changed keys are still refused
     #[arg(long, conflicts_with = "insecure_host_keys", help_heading = "SSH")]
     pub accept_new_host_keys: bool,
@@ -178,6 +177,38 @@ pub struct Reach {
     /// Directory on the hosts under which clients are installed [default: /tmp/profilers]
     #[arg(long, value_name = "DIR")]
     pub tmpdir: Option<String>,
+}
+
+/// How hosts are reached over SSH, in the words of `ssh`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "SSH")]
+pub struct Ssh {
+    /// OpenSSH client configuration to read instead of ~/.ssh/config and /etc/ssh/ssh_config; `none`: read no file. For
+    /// a run that exists, the default is the configuration that the run was started with
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<Utf8PathBuf>,
+    /// OpenSSH option, as of `ssh -o`; it comes before the configuration (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ssh_option)]
+    pub ssh_option: Vec<String>,
+    /// Private key file, tried before all other keys
+    #[arg(short, long, value_name = "FILE")]
+    pub identity: Option<Utf8PathBuf>,
+    /// User to log in as, on hosts that -w does not name a user for
+    #[arg(short, long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub login: Option<String>,
+    /// Hosts to go through: [user@]host[:port], comma-separated, nearest first; `none`: directly
+    #[arg(short = 'J', long, value_name = "HOSTS", value_parser = NonEmptyStringValueParser::new())]
+    pub jump: Option<String>,
+}
+
+/// An option of OpenSSH: a keyword and its value, on one line.
+fn ssh_option(text: &str) -> Result<String, String> {
+    match text.split_once(|c: char| c == '=' || c.is_whitespace()) {
+        Some((key, value)) if !key.is_empty() && !value.trim().is_empty() && !text.contains(['\n', '\0']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("an option is KEY=VALUE, such as ServerAliveInterval=5".to_owned()),
+    }
 }
 
 /// How a run is done and kept.
@@ -282,9 +313,8 @@ pub struct Which {
     /// Directory of runs
     #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
     pub results: Utf8PathBuf,
-    /// OpenSSH client configuration to read instead of the one that the run was begun with; `none`: none
-    #[arg(long, value_name = "FILE", help_heading = "SSH")]
-    pub ssh_config: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub ssh: Ssh,
     /// Use the run's directory although another user owns it or can write to it
     #[arg(long)]
     pub trust: bool,

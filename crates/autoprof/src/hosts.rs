@@ -23,6 +23,7 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
             hosts.push(named(name.parse()?));
         }
     }
+    let on_list = hosts.len();
     if !reach.group.is_empty() && !reach.hosts.is_empty() && reach.hosts_file.is_empty() {
         return Err(Failure::with_hint(
             "-g chooses among hosts of a file or of a job, and -w names other ones",
@@ -40,6 +41,10 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
         of_lists = job.all_hosts()?;
     }
     hosts.extend(in_groups(of_lists, &reach.group, &members)?);
+    let ssh = crate::ssh::SshOptions::of(&reach.ssh)?;
+    for (at, known) in hosts.iter_mut().enumerate() {
+        ssh.apply(&mut known.host, at < on_list);
+    }
     if hosts.is_empty() && !on_command_line && reach.group.is_empty() {
         hosts.push(named(Host::local()));
     }
@@ -72,7 +77,7 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
         let of = members.iter().filter(|(_, names)| names.contains(&known.host.name)).map(|(group, _)| group);
         let said = |group: &String| job.groups.contains_key(group) || !OF_EVERY_INVENTORY.contains(&group.as_str());
         known.host.groups = of.filter(|group| said(group)).cloned().collect();
-        ssh_options(&mut known.host, reach, job);
+        of_job(&mut known.host, reach, job);
     }
     Ok(hosts)
 }
@@ -118,31 +123,27 @@ fn no_group(group: &str, members: &Members) -> Failure {
 /// The transport of hosts that name none.
 const SSH: &str = "ssh";
 
-/// Whether a host's transport has the settings of SSH.
-pub fn takes_ssh_options(host: &Host) -> bool {
-    [SSH, "openssh"].contains(&host.transport.as_str())
-}
-
-/// Hands the settings of SSH to the transport, where the host does not have its own.
-fn ssh_options(host: &mut Host, reach: &Reach, job: &JobFile) {
+/// Hands the job's settings of SSH to the transport, where the host does not have its own.
+fn of_job(host: &mut Host, reach: &Reach, job: &JobFile) {
     if host.transport == SSH
         && let Some(transport) = reach.transport.as_ref().or(job.ssh.transport.as_ref())
     {
         host.transport.clone_from(transport);
     }
-    if !takes_ssh_options(host) {
+    if !crate::ssh::reaches(&host.transport) {
         return;
     }
-    let config = reach.ssh_config.as_ref().map(ToString::to_string).or_else(|| job.ssh.config.clone());
     let keys = match (reach.insecure_host_keys, reach.accept_new_host_keys) {
         (true, _) => Some(HostKeys::Insecure),
         (_, true) => Some(HostKeys::AcceptNew),
         _ => job.ssh.host_keys,
     };
     let keys = keys.map(|k| k.word().to_owned());
-    for (name, value) in [("ssh_config", config), ("host_keys", keys)] {
+    for (name, value) in [("ssh_config", job.ssh.config.clone()), ("host_keys", keys)] {
         if let Some(value) = value {
             host.options.entry(name.to_owned()).or_insert(value);
         }
     }
+    // Of two values the first one counts, so that the host's own come before the job's.
+    crate::ssh::add_lines(host, job.ssh.options.iter().map(|(key, value)| format!("{key}={value}")), false);
 }

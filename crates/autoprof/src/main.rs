@@ -10,6 +10,7 @@ mod interrupt;
 mod memory;
 mod output;
 mod screen;
+mod ssh;
 mod wire;
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -16,8 +16,9 @@ use crate::{
         run::{conclude, runtime},
     },
     exit::{self, Failure},
-    hosts, interrupt, paint, print, print_json,
+    interrupt, paint, print, print_json,
     screen::{Screen, TestStdout},
+    ssh::SshOptions,
     wire,
 };
 
@@ -134,13 +135,8 @@ fn with_run<T>(
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
     let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout)?;
-    if let Some(config) = which.ssh_config.clone() {
-        env.update_host = Some(Arc::new(move |host| {
-            if hosts::takes_ssh_options(host) {
-                host.options.insert("ssh_config".to_owned(), config.to_string());
-            }
-        }));
-    }
+    let ssh = SshOptions::of(&which.ssh)?;
+    env.update_host = Some(Arc::new(move |host| ssh.apply(host, false)));
     let done = runtime.block_on(work(&directory, env));
     screen.close();
     // Plugins have threads of their own; what an interruption left running must not hold the exit.
