@@ -8,6 +8,7 @@ mod command_line;
 mod docs;
 mod examples;
 mod faults;
+mod first_hour;
 mod groups;
 mod hostile;
 mod hosts;

@@ -32,6 +32,7 @@ pub mod text;
 pub mod transport;
 mod trigger;
 mod unpack;
+pub mod yaml;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;

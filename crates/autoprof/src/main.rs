@@ -14,7 +14,7 @@ mod wire;
 use std::{io::IsTerminal, process::ExitCode};
 
 use autoprof_report::summary::Paint;
-use clap::Parser;
+use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, ColorWhen, Global, Subcommands};
@@ -22,7 +22,10 @@ use crate::cli::{Cli, ColorWhen, Global, Subcommands};
 fn main() -> ExitCode {
     complete::answer();
     let hidden = memory::hide();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return cli::refuse(&e, std::env::args().skip(1)),
+    };
     log_to_stderr(&cli.global);
     if let Err(e) = hidden {
         screen::line(&format!("passphrases may end up in a core dump: the system does not keep them out: {e}"));
