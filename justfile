@@ -86,6 +86,10 @@ fuzz TARGET SECONDS="60":
     ASAN_OPTIONS=quarantine_size_mb=64 RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
         -max_total_time={{SECONDS}} -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=8192 -entropic_scale_per_exec_time=1
 
+# Compare COUNT inventories by chance with what Ansible makes of them
+inventory-test COUNT="5000" SEED=`date +%s`: setup
+    INVENTORY_COUNT={{COUNT}} INVENTORY_SEED={{SEED}} cargo test --quiet -p autoprof-core --test inventory -- --nocapture
+
 # Inject faults into runs, with options such as --runs 200 --seed 7 --fault reboot (as root, for hosts in namespaces)
 torture *ARGS: setup stage
     AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin torture -- {{ARGS}}

@@ -16,7 +16,7 @@ mod wire;
 use std::{io::IsTerminal, process::ExitCode};
 
 use autoprof_report::summary::Paint;
-use clap::Parser;
+use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let hidden = memory::hide();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() => return cli::refuse(&e, std::env::args().skip(1)),
         Err(e) => return help(&e),
     };
     log_to_stderr(&cli.global);
