@@ -194,10 +194,8 @@ impl ArgEncoder for Sar {
         let others = tables.iter_mut().map(|(_, table)| table).chain(per_device.writers());
         let last = |pointer: &'static str| pointer.rsplit('/').next().unwrap_or(pointer);
         let names = TABLES.iter().flat_map(|(_, columns)| columns.iter().map(|(theirs, ours)| (last(theirs), *ours)));
-        let names: Vec<(&str, &str)> = names
-            .chain(TRAFFIC.iter().chain(ERRORS).copied())
-            .chain(KeyedTables::columns())
-            .collect();
+        let names: Vec<(&str, &str)> =
+            names.chain(TRAFFIC.iter().chain(ERRORS).copied()).chain(KeyedTables::columns()).collect();
         settle(&samples, raw, OUTPUT, &names, std::iter::once(&mut network).chain(others))?;
         let one_row = std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table));
         let mut done: Vec<Table> = one_row.map(TableWriter::finish).collect::<Result<_, _>>()?;
