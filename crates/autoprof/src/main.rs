@@ -71,13 +71,9 @@ fn main() -> ExitCode {
     ExitCode::from(output::finish(result.unwrap_or_else(|failure| failure.report())))
 }
 
-/// Prints what the reader of arguments has to say: help, the version, or what is wrong.
+/// Prints the help or the version.
 fn help(e: &clap::Error) -> ExitCode {
     let code = u8::try_from(e.exit_code()).unwrap_or(exit::USAGE);
-    if e.use_stderr() {
-        let _ = e.print();
-        return ExitCode::from(code);
-    }
     if let Err(problem) = e.print() {
         output::fail(problem);
     }
