@@ -88,7 +88,8 @@ fn odd_files_of_a_host_cost_only_themselves() {
     assert_eq!(state(&manifest, "h1", "command"), "partial", "{done}");
     let record = &manifest["hosts"]["h1"]["profilers"]["command"];
     let reason = record["reason"].as_str().unwrap();
-    for cause in ["more than 255 bytes", "more than 1024 bytes", "command/fifo: it is a FIFO", "socket: it is a socket"] {
+    for cause in ["more than 255 bytes", "more than 1024 bytes", "command/fifo: it is a FIFO", "socket: it is a socket"]
+    {
         assert!(reason.contains(cause), "{cause}: {reason}");
     }
     let own = out.join("hosts/h1/command");
@@ -213,7 +214,12 @@ fn architecture_that_is_no_word_is_neither_shown_raw_nor_offered_to_be_pasted() 
         return;
     }
     let scratch = Scratch::new();
-    for arch in ["x86;$(touch${IFS}evil)", "\\033[2J\\342\\200\\256x86", "../../../../bin", "x86_64_that_is_far_too_long_to_be_one"] {
+    for arch in [
+        "x86;$(touch${IFS}evil)",
+        "\\033[2J\\342\\200\\256x86",
+        "../../../../bin",
+        "x86_64_that_is_far_too_long_to_be_one",
+    ] {
         let bin = scratch.path("bin");
         fs::create_dir_all(&bin).unwrap();
         let uname = scratch.write("bin/uname", &format!("#!/bin/sh\nprintf '{arch}\\n'\n"));
@@ -234,6 +240,35 @@ fn architecture_that_is_no_word_is_neither_shown_raw_nor_offered_to_be_pasted() 
         }
         fs::remove_dir_all(out).unwrap();
     }
+}
+
+#[test]
+fn client_directory_that_somebody_else_made_is_not_entered() {
+    if lab::skip_unless(&["sshd"]) || lab::skip_unless_namespaces() {
+        return;
+    }
+    let lab = hosts(1).start();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let config = lab.ssh_config();
+    let args = ["start", "--ssh-config", config.as_str(), "-w", "h1", "-p", "proc:0.1", "-o", out.as_str()];
+    run(&args).expect_success();
+    let events = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let directory = events.split("\"directory\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    for process in lab[1].processes() {
+        process.signal(lab::Signal::KILL);
+    }
+    // The client is gone, and what is there now under its name is another user's.
+    let replace = format!(
+        "rm -rf {directory} && mkdir {directory} && printf '#!/bin/sh\ntouch /tmp/witness\n' > {directory}/autoprof-client \
+         && chmod 755 {directory}/autoprof-client && chown -R nobody {directory}"
+    );
+    lab[1].exec(&["sh", "-c", &replace]).expect_success();
+    let done = run(&["stop", out.as_str()]);
+    assert_eq!(done.code(), 125, "{done}");
+    assert!(done.stderr.contains("directory was removed"), "{done}");
+    assert_ne!(lab[1].exec(&["test", "-e", "/tmp/witness"]).code(), 0, "somebody else's program was run: {done}");
+    lab[1].exec(&["rm", "-rf", directory]).expect_success();
 }
 
 #[test]
@@ -338,7 +373,7 @@ fn names_in_a_run_directory_lead_nowhere_else() {
         (format!("\"id\":\"{id}\""), "\"id\":\"../../x\"".into()),
         (format!("\"directory\":\"{directory}\""), format!("\"directory\":\"{evil}\"")),
         (format!("\"directory\":\"{directory}\""), "\"directory\":\"/\"".into()),
-        ("\"path\":\"proc/".into(), "\"path\":\"../../proc/".into()),
+        ("\"path\":\"proc/".into(), "\"path\":\"proc/../../".into()),
         ("\"path\":\"proc/".into(), "\"path\":\"proc//etc/".into()),
         ("\"profiler\":\"proc\"".into(), "\"profiler\":\"../proc\"".into()),
         ("\"signaler\":\"marker\"".into(), "\"signaler\":\"/tmp/x.so\"".into()),
@@ -364,6 +399,34 @@ fn names_in_a_run_directory_lead_nowhere_else() {
 }
 
 #[test]
+fn ssh_configuration_inside_a_run_directory_is_not_used() {
+    let scratch = Scratch::new();
+    let out = finished_run(&scratch, &[]);
+    let witness = scratch.path("witness");
+    let config = out.join("ssh_config");
+    fs::write(&config, format!("Host *\n  ProxyCommand touch {witness}\n")).unwrap();
+    let options = format!("\"transport\":\"ssh\",\"options\":{{\"ssh_config\":\"{config}\"}}");
+    edit(&out, |text| text.replace("\"transport\":\"local\"", &options));
+    // One that the run would go on with.
+    edit(&out, |text| text.lines().filter(|l| !l.contains("finished")).map(|l| l.to_owned() + "\n").collect());
+    for command in [&["attach", out.as_str(), "-d", "0.1"][..], &["stop", out.as_str()]] {
+        for trust in [&[][..], &["--trust"]] {
+            let done = run(&[command, trust].concat());
+            assert_eq!(done.code(), 2, "{done}");
+            assert!(done.stderr.contains("names a file of its own"), "{done}");
+        }
+    }
+    // Elsewhere, where others can write it.
+    let elsewhere = scratch.write("ssh_config", &fs::read_to_string(&config).unwrap());
+    set_mode(&elsewhere, 0o666);
+    edit(&out, |text| text.replace(config.as_str(), elsewhere.as_str()));
+    let done = run(&["stop", out.as_str()]);
+    assert_eq!(done.code(), 2, "{done}");
+    assert!(done.stderr.contains("is not trusted") && done.stderr.contains("--trust"), "{done}");
+    assert!(!witness.exists());
+}
+
+#[test]
 fn files_of_a_run_directory_are_bounded() {
     let scratch = Scratch::new();
     let out = finished_run(&scratch, &[]);
@@ -378,7 +441,9 @@ fn files_of_a_run_directory_are_bounded() {
     }
     fs::remove_file(&events).unwrap();
     lab::run(Command::new("mkfifo").arg(events.as_str()), LONG).expect_success();
-    for command in [&["status", out.as_str()][..], &["show", out.as_str()], &["ls", "--results", scratch.path("").as_str()]] {
+    for command in
+        [&["status", out.as_str()][..], &["show", out.as_str()], &["ls", "--results", scratch.path("").as_str()]]
+    {
         // It ends, whatever it says.
         let done = run(command);
         assert!(command[0] == "ls" || done.code() != 0, "{done}");
