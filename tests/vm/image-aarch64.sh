@@ -33,7 +33,6 @@ ssh-keygen -q -t ed25519 -N '' -C autoprof-vm -f "$work/key"
 ssh-keygen -q -t ed25519 -N '' -C vm -f "$work/host_key"
 echo "arm-test: building Debian 12 for aarch64 (about a minute)" >&2
 mmdebstrap --quiet --arch=arm64 --variant=extract --include="$packages" \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
     bookworm "$work/root" "deb $mirror bookworm main" >&2
 root=$work/root
@@ -109,7 +108,7 @@ cp "$root"/boot/vmlinuz-* "$work/vmlinuz"
 echo "arm-test: packages: $((SECONDS - began)) s" >&2
 
 began=$SECONDS
-rm -rf "$root"/boot/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+rm -rf "$root"/boot/* "$root"/usr/share/{doc,man,locale} "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 size=$(du -sm "$root" | cut -f1)
 truncate -s "$((size + 600))M" "$work/disk.raw"
 mkfs.ext4 -q -F -L root -d "$root" "$work/disk.raw"
