@@ -102,3 +102,15 @@ bench *ARGS: build
 # Reboot, reset and cut the power of a virtual machine under autoprof (minutes; builds its disk first, as root)
 reboot-test *SCENARIOS: stage
     AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin reboot-test -- {{SCENARIOS}}
+
+# Run every profiler on the userlands of other systems (debian-11 … debian-sid, busybox, …); builds them first, as root
+distro-test *HOSTS: setup stage
+    AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin distro-test -- {{HOSTS}}
+
+# Profile an emulated aarch64 machine (minutes; builds its disk, the client and the relay first)
+arm-test *SCENARIOS: stage
+    tests/vm/setup.sh aarch64
+    scripts/client.sh aarch64
+    scripts/client.sh aarch64 autoprof-relay
+    scripts/install.sh debug {{stage}}
+    AUTOPROF_STAGE={{stage}} cargo run --quiet -p autoprof-tests --bin reboot-test -- --arch aarch64 {{SCENARIOS}}

@@ -15,6 +15,7 @@ use crate::process::{Belonging, HOST_VARIABLE, Process, Snapshot};
 use crate::running::{self, Finished};
 use crate::session::Session;
 use crate::sshd;
+use crate::system::System;
 
 /// The temporary directory of every host in namespaces: the product's own default, private to the host.
 const SHARED_NAME: &str = "/tmp/profilers";
@@ -61,9 +62,9 @@ impl Host {
     /// Makes the host's files and starts it.
     pub(crate) fn start(plan: Plan) -> Host {
         let Plan { name, id, address, directory, path, client_key, in_namespaces, options } = plan;
-        let home = directory.join("home");
+        let home = options.system.as_ref().map_or_else(|| directory.join("home"), System::home);
         let own_tmp = directory.join("tmp");
-        for made in [&home, &own_tmp, &directory.join("empty")] {
+        for made in [&directory.join("home"), &own_tmp, &directory.join("empty")] {
             std::fs::create_dir_all(made).unwrap_or_else(|error| panic!("cannot make {made}: {error}"));
         }
         let shell = options.shell.clone().unwrap_or_else(default_shell);
@@ -210,16 +211,23 @@ impl Host {
         if state.sshd.is_some() {
             return;
         }
-        let program = sshd::path();
-        let mut command = match &state.namespace {
+        let config = self.directory.join("sshd_config");
+        let words = match &self.options.system {
+            Some(system) => system.server(self.address),
+            None => sshd::words(&config),
+        };
+        let command = match &state.namespace {
             Some(namespace) => {
                 let mut command = namespace.command(Fork::ChildrenOnly);
-                command.arg(program);
+                command.args(words);
                 command
             }
-            None => Command::new(program),
+            None => {
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]);
+                command
+            }
         };
-        command.args(sshd::arguments(&self.directory.join("sshd_config")));
         let sshd = sshd::start(command, self.address, &self.directory.join("sshd.log"));
         state.sshd = Some(sshd);
     }
@@ -244,6 +252,11 @@ impl Host {
         self.start_sshd();
     }
 
+    /// The user who logs in, where it is not the one of this process.
+    pub(crate) fn login(&self) -> Option<&str> {
+        self.options.system.as_ref().map(|system| system.login.as_str())
+    }
+
     pub(crate) fn known_hosts_line(&self) -> &str {
         &self.known_hosts_line
     }
@@ -257,6 +270,11 @@ impl Host {
         files.sort();
         files.dedup();
         files.retain(|file| *file != self.tmpdir);
+        if let Some(system) = &self.options.system {
+            // Its keys are the lab's own, and other files may be the system's.
+            let keys = system.home().join(".ssh");
+            files.retain(|file| !file.starts_with(&keys) && !system.has(file));
+        }
         files.retain(|file| !self.options.ignored.iter().any(|ignored| file.starts_with(ignored)));
         Leftovers { host: self.name.clone(), processes: self.processes_in(snapshot), files }
     }
@@ -318,6 +336,7 @@ impl Host {
             home: &self.home,
             tmp_options: self.options.tmp_options.as_deref(),
             hidden,
+            system: self.options.system.as_ref(),
         }));
     }
 

@@ -240,6 +240,7 @@ impl LabBuilder {
                 self.in_namespaces || options.tmp_options.is_none(),
                 "tmp_options need in_namespaces: without, /tmp is the machine's"
             );
+            assert!(self.in_namespaces || options.system.is_none(), "a system of its own needs in_namespaces");
         }
         sshd::path();
         let directory = keeper().scratch().join(lab_number().to_string());
@@ -288,7 +289,7 @@ impl Lab {
                 host.name(),
                 address.ip(),
                 address.port(),
-                self.user,
+                host.login().unwrap_or(&self.user),
                 self.key.private,
                 self.known_hosts()
             );

@@ -43,6 +43,7 @@ mod session;
 mod skip;
 mod sshd;
 mod stage;
+mod system;
 mod terminal;
 
 pub use broker::Broker;
@@ -61,4 +62,5 @@ pub use running::{Finished, Running, run, run_with_input, wait_until};
 pub use rustix::process::Signal;
 pub use skip::{skip_unless, skip_unless_namespaces, skip_unless_perf_is_restricted};
 pub use stage::{autoprof, autoprof_of, over_openssh, stage};
+pub use system::System;
 pub use terminal::Terminal;

@@ -13,6 +13,7 @@ use crate::keeper::keeper;
 use crate::process::{self, INIT_VARIABLE};
 use crate::program;
 use crate::session::quote;
+use crate::system::{Boot, System};
 
 /// What a host has for itself.
 pub(crate) struct Layout<'a> {
@@ -22,6 +23,8 @@ pub(crate) struct Layout<'a> {
     pub(crate) home: &'a Utf8Path,
     pub(crate) tmp_options: Option<&'a str>,
     pub(crate) hidden: Vec<String>,
+    /// A userland of its own, which replaces all of the machine's.
+    pub(crate) system: Option<&'a System>,
 }
 
 /// A running set of namespaces; [`end`](Namespace::end) ends every process in it.
@@ -112,6 +115,10 @@ pub(crate) enum Fork {
 
 impl Layout<'_> {
     fn script(&self) -> String {
+        if let Some(system) = self.system {
+            let boot = Boot { name: self.name, directory: self.directory, tmp_options: self.tmp_options };
+            return system.script(&boot);
+        }
         let mut text = String::from("set -e\n");
         let options = self.tmp_options.map(|options| format!(",{options}")).unwrap_or_default();
         let _ = writeln!(text, "hostname {}", self.name);

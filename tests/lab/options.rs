@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
 
+use crate::system::System;
+
 /// Describes one host before it starts; every method returns the description with one thing changed.
 #[derive(Debug, Clone, Default)]
 pub struct HostOptions {
@@ -17,6 +19,7 @@ pub struct HostOptions {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) tmp_options: Option<String>,
     pub(crate) ignored: Vec<Utf8PathBuf>,
+    pub(crate) system: Option<System>,
 }
 
 /// What the controller's `known_hosts` says of a host.
@@ -105,6 +108,14 @@ impl HostOptions {
     #[must_use]
     pub fn tmp_options(mut self, options: &str) -> Self {
         self.tmp_options = Some(options.to_owned());
+        self
+    }
+
+    /// Has a userland of its own instead of this machine's, with its own SSH server. Needs namespaces. What is said of
+    /// its sessions otherwise (shell, banner, variables, missing programs, lines of `sshd_config`) does not apply.
+    #[must_use]
+    pub fn system(mut self, system: System) -> Self {
+        self.system = Some(system);
         self
     }
 

@@ -170,7 +170,7 @@ impl Seen {
         let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
         Some(Seen {
             // OpenSSH 9.8 moved sessions to programs of their own, sshd-session and sshd-auth.
-            is_sshd: name.is_some_and(|name| name.starts_with("sshd")),
+            is_sshd: name.is_some_and(|name| name.starts_with("sshd") || name == "dropbear"),
             is_init: variable(INIT_VARIABLE).is_some(),
             host: variable(HOST_VARIABLE),
             places: open.chain(link("cwd")).chain(program.clone()).collect(),

@@ -82,9 +82,9 @@ pub(crate) fn start(mut command: Command, address: SocketAddrV4, log: &Utf8Path)
     child
 }
 
-/// Arguments for the program found by [`path`].
-pub(crate) fn arguments(config: &Utf8Path) -> [&str; 4] {
-    ["-D", "-e", "-f", config.as_str()]
+/// The program found by [`path`], with its arguments.
+pub(crate) fn words(config: &Utf8Path) -> Vec<String> {
+    [path().as_str(), "-D", "-e", "-f", config.as_str()].map(str::to_owned).to_vec()
 }
 
 /// The absolute path of `sshd`, which it insists on being started by; as root, with the directory it needs.

@@ -51,3 +51,15 @@ impl Series {
         self.steps().fold(f64::INFINITY, f64::min)
     }
 }
+
+/// The mean of the numbers in a column of a table.
+pub fn mean(table: &Utf8Path, column: &str) -> f64 {
+    let mut reader = csv::Reader::from_path(table).unwrap_or_else(|error| panic!("cannot read {table}: {error}"));
+    let header = reader.headers().unwrap_or_else(|error| panic!("cannot read {table}: {error}")).clone();
+    let at = header.iter().position(|name| name == column);
+    let at = at.unwrap_or_else(|| panic!("{table} has no column {column}: {header:?}"));
+    let numbers = reader.records().flatten().filter_map(|row| row.get(at)?.parse::<f64>().ok());
+    let (sum, count) = numbers.fold((0.0, 0.0), |(sum, count), number| (sum + number, count + 1.0));
+    assert!(count > 0.0, "{table} has no number in {column}");
+    sum / count
+}

@@ -2,7 +2,7 @@
 # Builds a Debian 12 that QEMU boots, in the directory that is given: disk.qcow2, vmlinuz, initrd.img, and the keys to
 # log in with. What is there is kept as long as this recipe is the one that made it.
 #
-# The packages come from the Debian mirror that this machine's apt uses, or from AUTOPROF_VM_MIRROR. There is no boot
+# The packages come from the Debian mirror that this machine's apt uses (scripts/debian-mirror.sh). There is no boot
 # loader and no partition table: QEMU loads the kernel, and the file system is the whole disk, so that neither mounts
 # nor loop devices are needed.
 set -euo pipefail
@@ -24,17 +24,7 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 
-mirror=${AUTOPROF_VM_MIRROR:-}
-if [ -z "$mirror" ] && command -v apt-get >/dev/null; then
-    # `Label` tells the archive from that of security updates.
-    # shellcheck disable=SC2016 # apt fills this in
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
-        'Component: main' | head -n 1)
-fi
-if [ -z "$mirror" ]; then
-    echo "reboot-test: apt knows no Debian mirror here: name one with AUTOPROF_VM_MIRROR=URL" >&2
-    exit 1
-fi
+mirror=$("$here/../../scripts/debian-mirror.sh")
 
 # Below the target directory and not below /tmp, which may be small or mounted without devices.
 work=$(mktemp -d "$out/build.XXXXXX")

@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use lab::{Finished, Running, Signal, wait_until};
 use tempfile::TempDir;
 
-use crate::image::Image;
+use crate::image::{Arch, Image};
 use crate::qmp;
 
 /// From power on to a login takes 15 s on an idle machine.
@@ -30,8 +30,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a machine with a fresh disk and waits until root can log in. Its files are made in `directory`.
-    pub fn boot(image: &Image, directory: &Utf8Path) -> Machine {
+    /// Boots a machine with a fresh disk and waits until root can log in. Its files are made in `directory`. QEMU gets
+    /// `options` besides its usual ones.
+    pub fn boot(image: &Image, directory: &Utf8Path, options: &[&str]) -> Machine {
         let port = free_port();
         let disk = directory.join("disk.qcow2");
         let backing = image.disk();
@@ -49,11 +50,16 @@ impl Machine {
         write(&directory.join("ssh_config"), &config);
 
         let sockets = tempfile::tempdir().expect("a temporary directory");
-        let arguments = arguments(image, &disk, port, directory, &control(&sockets));
+        let mut arguments = arguments(image, &disk, port, directory, &control(&sockets));
+        arguments.extend(options.iter().map(|&option| option.to_owned()));
+        let qemu = match image.arch() {
+            Arch::X86_64 => "qemu-system-x86_64",
+            Arch::Aarch64 => "qemu-system-aarch64",
+        };
         let power_on = Box::new(move || {
             // Nice comes first in the order of processes and is replaced by QEMU, which so has its number.
             let mut command = Command::new("nice");
-            command.args(["-n", "10", "qemu-system-x86_64"]).args(&arguments);
+            command.args(["-n", "10", qemu]).args(&arguments);
             command
         });
         let mut machine =
@@ -152,14 +158,18 @@ impl Machine {
 }
 
 fn arguments(image: &Image, disk: &Utf8Path, port: u16, directory: &Utf8Path, control: &Utf8Path) -> Vec<String> {
-    let fixed = "-name autoprof-vm -machine q35 -accel tcg,tb-size=256 -cpu max -smp 1 -m 512 -nodefaults \
-                 -no-user-config -display none -rtc base=utc -device virtio-rng-pci \
-                 -device virtio-net-pci,netdev=net,romfile=";
-    let mut all: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
+    let (machine, console) = match image.arch() {
+        Arch::X86_64 => ("-machine q35 -cpu max -m 512", "ttyS0"),
+        // The emulated processor has a PMU, and pointer authentication of the cheap kind.
+        Arch::Aarch64 => ("-machine virt -cpu max,pmu=on,pauth-impdef=on -m 1024", "ttyAMA0"),
+    };
+    let fixed = "-name autoprof-vm -accel tcg,tb-size=256 -smp 1 -nodefaults -no-user-config -display none \
+                 -rtc base=utc -device virtio-rng-pci -device virtio-net-pci,netdev=net,romfile=";
+    let mut all: Vec<String> = machine.split_whitespace().chain(fixed.split_whitespace()).map(str::to_owned).collect();
     let named = [
         ("-kernel", image.kernel().into_string()),
         ("-initrd", image.initrd().into_string()),
-        ("-append", "root=/dev/vda rw console=ttyS0 mitigations=off net.ifnames=0".to_owned()),
+        ("-append", format!("root=/dev/vda rw console={console} mitigations=off net.ifnames=0")),
         // `writeback`: a flush of the guest reaches this machine's disk, so that what it holds when QEMU is killed is
         // what a disk would hold. `unsafe` would lose flushed data that QEMU has not yet put in the file's tables.
         ("-drive", format!("file={disk},format=qcow2,if=virtio,cache=writeback")),

@@ -1,4 +1,5 @@
-//! Reboots, resets and power cuts of a real kernel under autoprof: `just reboot-test`.
+//! Reboots, resets and power cuts of a real kernel under autoprof: `just reboot-test`; and a real kernel of another
+//! architecture, aarch64: `just arm-test`.
 //!
 //! One emulated machine (QEMU without hardware acceleration, so it works wherever QEMU does), Debian 12 in it, and the
 //! staged autoprof that profiles it over SSH while the scenario does something to it. The lab of `tests/lab/` has no
@@ -22,41 +23,47 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Parser;
 
-use image::Image;
+use image::{Arch, Image};
 use machine::Machine;
-use scenarios::{SCENARIOS, Scenario};
+use scenarios::{AARCH64, SCENARIOS, Scenario};
 
 /// Reboot, reset, cut and misset a virtual machine while autoprof profiles it
 #[derive(Debug, Parser)]
 struct Options {
     /// Scenarios to run, all without any; `list` prints them
     scenario: Vec<String>,
+    /// The processor of the machine, which has scenarios of its own
+    #[arg(long, value_enum, default_value = "x86_64")]
+    arch: Arch,
 }
 
 fn main() -> ExitCode {
-    let Options { scenario: wanted } = Options::parse();
+    let Options { scenario: wanted, arch } = Options::parse();
+    let (scenarios, files, results) = match arch {
+        Arch::X86_64 => (SCENARIOS, "vm", "reboot-test"),
+        Arch::Aarch64 => (AARCH64, "vm-aarch64", "arm-test"),
+    };
     if wanted.iter().any(|name| name == "list") {
-        SCENARIOS.iter().for_each(|scenario| println!("{:<18} {}", scenario.name, scenario.about));
+        scenarios.iter().for_each(|scenario| println!("{:<18} {}", scenario.name, scenario.about));
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = wanted.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name)) {
-        eprintln!("reboot-test: there is no scenario {unknown}; `just reboot-test list` prints them");
+    if let Some(unknown) = wanted.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name)) {
+        eprintln!("{results}: there is no scenario {unknown}; `just {results} list` prints them");
         return ExitCode::from(2);
     }
 
     // What a scenario did not find is said in full, without the way to the line that says so.
     panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("it panicked"))));
     let target = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").join("target");
-    let image = match Image::make(&target.join("vm")) {
+    let image = match Image::make(&target.join(files), arch) {
         Ok(image) => image,
         Err(message) => {
-            eprintln!("reboot-test: {message}");
+            eprintln!("{results}: {message}");
             return ExitCode::FAILURE;
         }
     };
-    let chosen = SCENARIOS.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|w| w == scenario.name));
-    let failed =
-        chosen.filter(|scenario| !go(scenario, &image, target.join("reboot-test").join(scenario.name))).count();
+    let chosen = scenarios.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|w| w == scenario.name));
+    let failed = chosen.filter(|scenario| !go(scenario, &image, target.join(results).join(scenario.name))).count();
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -66,7 +73,7 @@ fn go(scenario: &Scenario, image: &Image, directory: Utf8PathBuf) -> bool {
     fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("cannot make {directory}: {error}"));
     let began = Instant::now();
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut machine = Machine::boot(image, &directory);
+        let mut machine = Machine::boot(image, &directory, scenario.qemu);
         let booted = began.elapsed().as_secs_f64();
         format!("boot {booted:.1} s; {}", (scenario.play)(&mut machine))
     }));

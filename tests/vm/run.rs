@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use lab::{Finished, Running, wait_until};
 use serde_json::Value;
 
-use crate::figures::Series;
+use crate::figures::{Series, mean};
 use crate::machine::Machine;
 
 /// Longer than connecting, installing and starting take on an emulated processor, also once it is back.
@@ -35,8 +35,13 @@ pub struct Results {
 impl Run {
     /// Starts `autoprof run` on the machine with a test that ends with `status` when [`Run::end`] says so.
     pub fn start(machine: &Machine, options: &[&str], status: u8) -> Run {
-        let directory = machine.directory().join("run");
-        let may_end = machine.directory().join("the-test-may-end");
+        Run::start_named(machine, "run", options, status)
+    }
+
+    /// The same in a directory of that name, for one of several runs of a scenario.
+    pub fn start_named(machine: &Machine, name: &str, options: &[&str], status: u8) -> Run {
+        let directory = machine.directory().join(name);
+        let may_end = machine.directory().join(format!("the-test-of-{name}-may-end"));
         let test = format!("while ! [ -e \"$0\" ]; do sleep 0.2; done; exit {status}");
         let mut command = lab::autoprof();
         command.args(["run", "--ssh-config", machine.ssh_config().as_str(), "-w", "vm", "-o", directory.as_str()]);
@@ -106,6 +111,11 @@ impl Results {
     /// The instants in a table of a profiler, which has the rows of all its segments.
     pub fn series(&self, profiler: &str, table: &str) -> Series {
         Series::read(&self.directory.join("hosts/vm").join(profiler).join(table))
+    }
+
+    /// The mean of a column of a profiler's table.
+    pub fn mean(&self, profiler: &str, table: &str, column: &str) -> f64 {
+        mean(&self.directory.join("hosts/vm").join(profiler).join(table), column)
     }
 
     /// How many samples there are in what perf recorded in a segment (`""` or `"segment-2/"`): by perf's own report, or
