@@ -106,7 +106,7 @@ pub fn hosts(reach: &Reach, job: &JobFile) -> Result<Vec<JobHost>, Failure> {
         let of = members.iter().filter(|(_, names)| names.contains(&known.host.name)).map(|(group, _)| group);
         let said = |group: &String| job.groups.contains_key(group) || !OF_EVERY_INVENTORY.contains(&group.as_str());
         known.host.groups = of.filter(|group| said(group)).cloned().collect();
-        of_job(&mut known.host, reach, job);
+        settings_of_job(&mut known.host, reach, job);
     }
     Ok(hosts)
 }
@@ -242,7 +242,7 @@ fn no_group(group: &str, members: &Members) -> Failure {
 const SSH: &str = "ssh";
 
 /// Hands the job's settings of SSH to the transport, where the host does not have its own.
-fn of_job(host: &mut Host, reach: &Reach, job: &JobFile) {
+fn settings_of_job(host: &mut Host, reach: &Reach, job: &JobFile) {
     if host.transport == SSH
         && let Some(transport) = reach.transport.as_ref().or(job.ssh.transport.as_ref())
     {

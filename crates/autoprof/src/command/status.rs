@@ -151,7 +151,7 @@ fn with_run<T>(
 /// run here.
 fn check_reach(manifest: &Manifest, directory: &Utf8Path, which: &Which) -> Result<(), Failure> {
     let hosts = || manifest.hosts.values();
-    let configs = hosts().filter(|_| which.ssh_config.is_none()).filter_map(|host| host.host.option("ssh_config"));
+    let configs = hosts().filter(|_| which.ssh.ssh_config.is_none()).filter_map(|host| host.host.option("ssh_config"));
     let keys = hosts().filter_map(|host| host.host.identity_file.as_deref()).map(Utf8Path::as_str);
     let clients = hosts().filter(|host| host.host.transport == autoprof_core::host::LOCAL);
     let clients = clients.filter_map(|host| host.client.as_ref()).map(|client| client.directory.as_str());
