@@ -229,23 +229,24 @@ pub struct Reach {
 
 /// How hosts are reached over SSH, in the words of `ssh`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "SSH")]
 pub struct Ssh {
     /// OpenSSH client configuration to read instead of ~/.ssh/config and /etc/ssh/ssh_config; `none`: read no file. For
     /// a run that exists, the default is the configuration that the run was started with
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<Utf8PathBuf>,
     /// OpenSSH option, as of `ssh -o`; it comes before the configuration (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = ssh_option)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ssh_option, help_heading = "SSH")]
     pub ssh_option: Vec<String>,
     /// Private key file, tried before all other keys
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "SSH")]
     pub identity: Option<Utf8PathBuf>,
     /// User to log in as, on hosts that -w does not name a user for
     #[arg(short, long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(help_heading = "SSH")]
     pub login: Option<String>,
     /// Hosts to go through: [user@]host[:port], comma-separated, nearest first; `none`: directly
     #[arg(short = 'J', long, value_name = "HOSTS", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(help_heading = "SSH")]
     pub jump: Option<String>,
 }
 

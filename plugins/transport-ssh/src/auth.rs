@@ -12,7 +12,7 @@ use russh::{
 };
 
 use crate::{
-    agent::Agent,
+    agent::{Absent, Agent, Signing},
     config::Settings,
     connect::{State, Watch, blocking, step},
     known_hosts::fingerprint,
@@ -105,11 +105,17 @@ impl Login<'_> {
     /// The agent with its keys; none: there is none, or none that answers.
     async fn ask_agent(&mut self) -> Option<Agent> {
         let socket = self.settings.agent.as_ref()?;
+        if self.secrets.is_silent(socket) {
+            self.tried.push(format!("agent {}: it did not answer before", socket.display()));
+            return None;
+        }
         // Less than a step of the login may take, so that the login goes on.
         match Agent::ask(socket, self.settings.connect_timeout.mul_f32(0.7)).await {
             Ok(agent) => Some(agent),
             Err(e) => {
-                tracing::warn!("cannot use the ssh-agent {}: {e}", socket.display());
+                if matches!(e, Absent::Silent(_)) && self.secrets.note_silent(socket) {
+                    tracing::warn!("the ssh-agent {} is left out: {e}", socket.display());
+                }
                 self.tried.push(format!("agent {}: {e}", socket.display()));
                 None
             }
@@ -157,11 +163,11 @@ impl Login<'_> {
                 }
                 let hash = self.rsa_hash(&key.algorithm()).await?;
                 let user = self.settings.user.clone();
-                let shown = self.handle.authenticate_certificate_with(user, certificate, hash, agent);
-                let result = step(self.settings, "authentication", shown).await?;
-                if let Ok(result) = result
-                    && self.judge(result, file.display().to_string())
-                {
+                let mut signing = Signing::of(agent);
+                let failed = signing.failed();
+                let shown = self.handle.authenticate_certificate_with(user, certificate, hash, &mut signing);
+                let result = step(self.settings, "authentication", failed.or(shown)).await?;
+                if self.signed(result, file.display().to_string()) {
                     return Ok(true);
                 }
             }
@@ -169,28 +175,34 @@ impl Login<'_> {
         let name = format!("agent key {} {}", comment(&identity), fingerprint(&key));
         let hash = self.rsa_hash(&key.algorithm()).await?;
         let user = self.settings.user.clone();
-        let result = step(self.settings, "authentication", async {
+        let mut signing = Signing::of(agent);
+        let failed = signing.failed();
+        let shown = failed.or(async {
             match identity {
                 AgentIdentity::PublicKey { key, .. } => {
-                    self.handle.authenticate_publickey_with(user, key, hash, agent).await
+                    self.handle.authenticate_publickey_with(user, key, hash, &mut signing).await
                 }
                 AgentIdentity::Certificate { certificate, .. } => {
-                    self.handle.authenticate_certificate_with(user, certificate, hash, agent).await
+                    self.handle.authenticate_certificate_with(user, certificate, hash, &mut signing).await
                 }
             }
         });
-        match result.await? {
-            Ok(result) => Ok(self.judge(result, name)),
+        let result = step(self.settings, "authentication", shown).await?;
+        Ok(self.signed(result, name))
+    }
+
+    /// What came of a key that the agent was to sign with.
+    fn signed(&mut self, result: Result<AuthResult, AgentAuthError>, name: String) -> bool {
+        match result {
+            Ok(result) => self.judge(result, name),
             Err(AgentAuthError::Key(e)) => {
                 let silent = matches!(&e, russh::keys::Error::IO(e) if e.kind() == std::io::ErrorKind::TimedOut);
                 let reason = if silent { SILENT.to_owned() } else { format!("the agent does not sign: {e}") };
-                if silent {
-                    tracing::warn!("{name}: {reason}");
-                }
+                tracing::debug!("{name}: {reason}");
                 self.tried.push(format!("{name}: {reason}"));
-                Ok(false)
+                false
             }
-            Err(AgentAuthError::Send(_)) => Ok(self.ended(name)),
+            Err(AgentAuthError::Send(_)) => self.ended(name),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What only a person knows: passphrases and passwords, asked for once and one at a time.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -27,11 +27,19 @@ pub(crate) struct Secrets {
     turn: Arc<tokio::sync::Mutex<()>>,
     keys: Arc<Mutex<HashMap<PathBuf, OpenedKey>>>,
     passwords: Mutex<HashMap<String, Secret>>,
+    /// Agents that did not answer: hundreds of hosts need not wait for them.
+    silent: Mutex<HashSet<PathBuf>>,
 }
 
 impl Secrets {
     pub(crate) fn new(prompter: Arc<dyn Prompter>) -> Self {
-        Self { prompter, turn: Arc::default(), keys: Arc::default(), passwords: Mutex::default() }
+        Self {
+            prompter,
+            turn: Arc::default(),
+            keys: Arc::default(),
+            passwords: Mutex::default(),
+            silent: Mutex::default(),
+        }
     }
 
     /// The private key of a file, opened by a passphrase if it has one and somebody may be asked, or why it cannot be
@@ -71,6 +79,16 @@ impl Secrets {
 
     fn known(&self, path: &Path) -> Option<OpenedKey> {
         lock(&self.keys).get(path).cloned()
+    }
+
+    /// Whether an agent did not answer before.
+    pub(crate) fn is_silent(&self, agent: &Path) -> bool {
+        lock(&self.silent).contains(agent)
+    }
+
+    /// Notes that an agent did not answer; false: that is known.
+    pub(crate) fn note_silent(&self, agent: &Path) -> bool {
+        lock(&self.silent).insert(agent.to_owned())
     }
 
     /// Asks for a secret; none: there is nobody to ask, or they declined.
