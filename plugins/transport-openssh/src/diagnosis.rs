@@ -91,14 +91,17 @@ impl Failure<'_> {
     fn known(&self) -> Option<TransportError> {
         self.log.lines.iter().find_map(|line| {
             let line = line.as_str();
+            if line.starts_with("Received disconnect from ") {
+                // The only text of a host's that is looked into.
+                let too_many = line.contains("Too many authentication failures") && self.log.stage >= Stage::Login;
+                return too_many.then(|| self.login(true));
+            }
             if let Some((_, rest)) = line.split_once("Could not resolve hostname ") {
                 let (name, cause) = rest.split_once(": ").unwrap_or((rest, "the name has no address"));
                 let error = TransportError::new(Kind::Resolve, format!("cannot resolve {name}: {}", lower(cause)));
                 Some(error.with_hint("check the name, or give the host's address"))
             } else if line.starts_with("Host key verification failed") {
                 Some(self.host_key())
-            } else if line.contains("Too many authentication failures") && self.log.stage >= Stage::Login {
-                Some(self.login(true))
             } else if line.contains("Permission denied (") {
                 Some(self.login(false))
             } else if line.starts_with("ssh: connect to host ") || line.starts_with("connect to host ") {

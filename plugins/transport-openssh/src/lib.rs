@@ -12,6 +12,7 @@
 //! | name | meaning | default |
 //! |---|---|---|
 //! | `ssh_config` | configuration file, or `none` | `~/.ssh/config`, then `/etc/ssh/ssh_config` |
+//! | `ssh_options` | options of `ssh_config`, `KEYWORD=VALUE`, one a line; before the file's | none |
 //! | `host_keys` | `strict`, `accept-new` or `insecure` | `StrictHostKeyChecking` of the configuration, else `strict` |
 //! | `connect_timeout` | seconds for each step of connecting | `ConnectTimeout` of the configuration, else 15 |
 //! | `write_timeout` | seconds that a write may make no progress | 30 |

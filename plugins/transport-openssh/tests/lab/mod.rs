@@ -170,6 +170,10 @@ impl Lab {
     pub fn host(&self) -> Host {
         let mut host: Host = format!("127.0.0.1:{}", self.port).parse().unwrap();
         host.options.insert("ssh_config".into(), self.path("ssh_config").display().to_string());
+        // To test with another version of OpenSSH.
+        if let Ok(program) = std::env::var("AUTOPROF_TEST_SSH") {
+            host.options.insert("program".into(), program);
+        }
         host
     }
 

@@ -144,6 +144,10 @@ async fn a_refused_login_names_user_methods_and_keys() {
     let said = format!("cannot log in to 127.0.0.1:{} as root: the host takes publickey; tried ", lab.port);
     assert!(refused.message.starts_with(&said), "{refused}");
     assert!(refused.message.contains(&format!("{}: refused", lab.path("id").display())), "{refused}");
+    // Options of the host come before the configuration.
+    let mut option = lab.host();
+    option.options.insert("ssh_options".into(), format!("User=root\nIdentityFile={}", lab.path("wrong").display()));
+    connect(&option).await.unwrap();
     // A key of the job file is tried first.
     let named = Host { identity_file: Some(lab.path("wrong").to_str().unwrap().into()), ..lab.host() };
     connect(&named).await.unwrap();
