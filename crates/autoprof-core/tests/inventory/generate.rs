@@ -339,7 +339,7 @@ fn yaml_group(dice: &mut Dice, group: &str, depth: usize, out: &mut String) {
             "hosts: [web1]",
             "hosts: web1",
             "host: {web1: }",
-            "hosts:\n        web1\n        web2",
+            
             "children: [x]",
             "children: zz",
             "hosts: 1",
@@ -420,7 +420,7 @@ fn nested_json(dice: &mut Dice) -> String {
         let mut out = serde_json::json!({"hosts": hosts, "vars": json_vars(dice)});
         if depth < 2 {
             let children: serde_json::Map<_, _> = (0..dice.below(3))
-                .map(|_| (format!("{}{depth}", dice.pick(&GROUPS)), group(dice, depth + 1)))
+                .map(|_| (format!("{}_{depth}", dice.pick(&GROUPS)), group(dice, depth + 1)))
                 .collect();
             out["children"] = children.into();
         }
