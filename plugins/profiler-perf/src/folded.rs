@@ -260,6 +260,25 @@ mod tests {
         stacks.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }
 
+    // inferno#167, flamegraph-rs#95: perf says that it failed, and ends with 0.
+    #[test]
+    fn a_report_that_failed_with_status_0_is_not_a_result() {
+        let made = |folded: &str, stderr: &str| {
+            let files: [(&str, &[u8]); 2] = [(OUTPUT, folded.as_bytes()), ("stderr.txt", stderr.as_bytes())];
+            let (facts, args) = (crate::events::test_facts("6.1"), Args::new());
+            let on = autoprof_plugin::testing::converted_on;
+            on(&facts, &crate::PerfRecord, &args, &files, (10, 5), STACKS).0.unwrap().remove(0)
+        };
+        let error = "perf could not read all of its file: Error: failed to process sample";
+        for folded in ["", "# Samples: 3  of event 'cycles'\n", "# x of event 'cycles'\n3\tprogram\n3 main\n"] {
+            let table = made(folded, "[ perf record: Woken up ]\nError: failed to process sample\n");
+            assert_eq!(table.incomplete.as_deref(), Some(error), "{folded}");
+        }
+        let table = made("# Samples: 0  of event 'cycles'\n#\n", "");
+        assert_eq!(table.incomplete.as_deref(), Some("no data for stacks.folded was found in perf.folded.txt"));
+        assert_eq!(made("# x of event 'cycles'\n3\tprogram\n3 main\n", "").incomplete, None);
+    }
+
     #[test]
     fn stacks_have_the_command_first_and_the_innermost_function_last() {
         let (tables, read) = converted(FILE.as_bytes());

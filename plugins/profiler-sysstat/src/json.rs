@@ -356,7 +356,8 @@ pub fn settle<'a, R: BufRead>(
 /// Whether the tool ends on `SIGINT` without closing its JSON, each time: iostat and mpstat before 12.0.4, and of the
 /// development series before 12.1.4 (sysstat's CHANGES).
 fn leaves_open(raw: &RawResults, file: &str) -> bool {
-    let tool = raw.facts.tools.get(file.trim_end_matches(".json"));
+    let name = file.trim_end_matches(".json");
+    let tool = raw.facts.tools.get(name).filter(|_| matches!(name, "iostat" | "mpstat"));
     tool.is_some_and(|tool| match tool.version_numbers().as_slice() {
         [] => false,
         [12, 1, patch, ..] => *patch < 4,

@@ -126,6 +126,32 @@ mod tests {
 nonsense
 {"__REALTIME_TIMESTAMP":"17957221"#;
 
+    // journalctl(1): without --all, what has more than 4096 bytes is null (opentelemetry-collector-contrib#30920); a field
+    // that was given twice is a list (logdna-agent-v2#232).
+    #[test]
+    fn long_messages_are_there_and_missing_ones_are_said() {
+        let args = Args::new().complete(&JOURNAL).unwrap();
+        let argv = Journal.encode(&args, &facts(&["journalctl"])).unwrap().start.unwrap().argv;
+        assert!(argv.contains(&"--all".to_owned()), "{argv:?}");
+        let entry = |message: &str, level: &str| {
+            format!("{{\"__REALTIME_TIMESTAMP\":\"11000000\",\"PRIORITY\":{level},\"MESSAGE\":{message}}}\n")
+        };
+        let long = "x".repeat(5000);
+        let text = [
+            entry(&format!("\"{long}\""), "\"3\""),
+            entry("null", "\"3\""),
+            entry("[\"first\",\"second\"]", "[\"6\",\"3\"]"),
+            entry("[32,121]", "\"6\""),
+        ];
+        let (tables, csv) = converted(&Journal, &[(OUTPUT, text.concat().as_bytes())], (10, 5), "journal.csv");
+        let table = tables.unwrap().remove(0);
+        assert_eq!((table.rows, table.incomplete), (4, None));
+        assert_eq!(table.warnings, ["1 entries have no message"]);
+        let text: Vec<&str> = csv.split_inclusive('\n').collect();
+        assert_eq!(text[1].len(), "11.000000,,err,".len() + long.len() + 1);
+        assert_eq!(text[3..].concat(), "11.000000,,info,\"first\nsecond\"\n11.000000,,info, y\n");
+    }
+
     #[test]
     fn entries_are_rows_of_the_unit_or_of_who_logged() {
         let (tables, csv) = converted(&Journal, &[(OUTPUT, TEXT.as_bytes())], (1_795_722_168, 5), "journal.csv");

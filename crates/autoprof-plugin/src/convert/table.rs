@@ -274,8 +274,11 @@ fn write_error(path: &Utf8Path, cause: &(dyn std::error::Error + 'static)) -> Co
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{convert::percent_of_all_cpus, testing::Scratch};
-    use autoprof_core::{Args, SampleCount, protocol::HostFacts};
+    use crate::{
+        convert::{TimeAxis, percent_of_all_cpus},
+        testing::Scratch,
+    };
+    use autoprof_core::{Args, ClockStep, SampleCount, protocol::HostFacts};
 
     /// The table that a converter makes in a window of 30 s on a host of two CPUs, and its rows.
     fn made(
@@ -368,6 +371,28 @@ mod tests {
         };
         let fill = |table: &mut TableWriter| (1..=10).for_each(|n| table.row(n * SECOND, ["1"]).unwrap());
         assert_eq!(made(create, fill).0.samples, Some(SampleCount { expected: 10, got: 10 }));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_gap_and_hides_none() {
+        const HOUR: i64 = 3600;
+        let steps = vec![ClockStep { at_unix_ns: 10 * SECOND + SECOND / 2, step_ns: HOUR * SECOND }];
+        let table = |printed: &[i64]| {
+            let create = |raw: &RawResults| TableWriter::create(raw, "t.csv", 1.0, &["x"]);
+            let fill = |table: &mut TableWriter| {
+                let scratch = Scratch::new().unwrap();
+                let raw = scratch.results(&Args::new(), [], &HostFacts::default(), (0, 30)).unwrap();
+                let mut axis = TimeAxis::new(&RawResults { clock_steps: steps.clone(), ..raw }, 1.0);
+                printed.iter().for_each(|second| table.row(axis.place(*second), ["1"]).unwrap());
+            };
+            made(create, fill).0
+        };
+        let whole: Vec<i64> = (1..=30).map(|second| if second > 10 { second + HOUR } else { second }).collect();
+        let found = table(&whole);
+        assert_eq!((found.samples, found.incomplete), (Some(SampleCount { expected: 30, got: 30 }), None));
+        let held: Vec<i64> = whole.iter().copied().filter(|second| !(8..14).contains(&(second % HOUR))).collect();
+        let found = table(&held);
+        assert_eq!(found.incomplete.as_deref(), Some("no samples for 7.0 s: expected 30 samples, got 24"));
     }
 
     #[test]
