@@ -98,7 +98,9 @@ pub fn of_measured(measured: &[Measured]) -> HostFigures {
             samples: of.series.known().count(),
         })
     };
-    let readings = measured.iter().filter_map(reading).take(MAX_READINGS).collect();
+    // Those of the host as a whole first: of a host with thousands of CPUs the rest is cut.
+    let (whole, keyed) = measured.iter().partition::<Vec<&Measured>, _>(|of| of.key.is_empty());
+    let readings = whole.into_iter().chain(keyed).filter_map(reading).take(MAX_READINGS).collect();
     HostFigures { figures, readings, disagreements: agreement::disagreements(measured) }
 }
 
@@ -121,11 +123,11 @@ fn figure(measured: &[Measured], parts: &[&str]) -> Option<Figure> {
         let first = parts.next()?;
         Some(parts.fold(first, |sum, part| sum.plus(&part)))
     };
-    let at = tables.iter().position(|table| series(table).is_some())?;
+    let (at, series) = tables.iter().enumerate().find_map(|(at, table)| Some((at, series(table)?)))?;
     let mut profilers: Vec<&str> = tables[at..].iter().map(|(_, profiler, _)| *profiler).collect();
     profilers.dedup();
     let others = profilers[1..].iter().map(|name| (*name).to_owned()).collect();
-    Some(Figure { profiler: profilers[0].to_owned(), others, series: series(&tables[at])? })
+    Some(Figure { profiler: profilers[0].to_owned(), others, series })
 }
 
 /// A figure of a host.

@@ -134,7 +134,7 @@ fn a_third_partys_quantities_have_findings() {
     assert_eq!(findings[0].level, Level::Disagreement);
     assert_eq!(
         findings[0].title,
-        "cpuwatch and diskwatch disagree on bytes written to sda: 1.45 GB/s against 720.37 MB/s"
+        "cpuwatch and diskwatch disagree on bytes written to sda: 1.45 GB/s against 720.05 MB/s"
     );
     assert_eq!(findings[1].title, "CPUs were saturated");
     assert!(findings[1].detail.contains("in 100 % of the samples"), "{}", findings[1].detail);

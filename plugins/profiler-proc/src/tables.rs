@@ -83,3 +83,34 @@ pub const TABLES: &[TableInfo] = &[
         .measures(PRESSURE_MEASURES),
     TableInfo::new("load.csv").precision(Precision::Exact).summarized().measures(LOAD_MEASURES),
 ];
+
+#[cfg(test)]
+mod tests {
+    use autoprof_plugin::{conformance::undeclared, testing::converted};
+
+    use super::*;
+    use crate::{PROC, Proc};
+
+    #[test]
+    fn every_declared_column_is_in_the_tables() {
+        let file = |path: &str, text: &str| format!("@ {path} {}\n{text}", text.len());
+        let sample = |second: u64| {
+            format!("# {}000000000 {second}000000000\n", 1_795_384_731 + second)
+                + &file("/proc/stat", &format!("cpu  {second} 0 0 0 0 0 0 0\nctxt {second}\n"))
+                + &file("/proc/meminfo", "MemTotal: 1000 kB\n")
+                + &file("/proc/diskstats", &format!(" 254 0 vda {second} 0 0 0 0 0 0 0 0 0 0\n"))
+                + &file("/proc/net/dev", " lo: 0 0 0 0 0 0 0 0 0 0 0 0\n")
+                + &file("/proc/loadavg", "0.20 0.18 0.12 1/80 11206\n")
+                + &file("/proc/vmstat", "pgfault 1\n")
+                + &file("/proc/pressure/io", &format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={second}\n"))
+        };
+        let raw = sample(1) + &sample(2) + &sample(3);
+        for table in TABLES {
+            let files: [(&str, &[u8]); 1] = [("samples.txt", raw.as_bytes())];
+            let (_, csv) = converted(&Proc, &Args::new(), &files, (1_795_384_731, 5), &table.file);
+            let header: Vec<&str> = csv.lines().next().unwrap_or_default().split(',').collect();
+            assert!(header.len() > 1, "{} is not made", table.file);
+            assert_eq!(undeclared(&PROC, &table.file, &header), Vec::<String>::new());
+        }
+    }
+}

@@ -115,3 +115,53 @@ pub const SAR: &[TableInfo] = &[
     TableInfo::new("sar-disk.csv").keys("device").summarized().measures(SAR_DISK_MEASURES),
     TableInfo::new("sar-load.csv").summarized().measures(SAR_LOAD_MEASURES),
 ];
+
+#[cfg(test)]
+mod tests {
+    use autoprof_plugin::{conformance::undeclared, core::quantity::Formula};
+
+    use super::SAR_MEMORY_MEASURES;
+    use crate::{Iostat, Mpstat, Pidstat, Sar, tool::tests::raw};
+    use autoprof_plugin::prelude::*;
+
+    const TIMES: (i64, i64) = (1_795_384_731_000_000_000, 1_795_384_736_000_000_000);
+
+    fn header(raw: &RawResults, file: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(raw.file(file)).unwrap();
+        text.lines().next().unwrap().split(',').map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn every_declared_column_is_in_the_tables() {
+        let cases: [(&dyn ArgEncoder, &str, &[u8]); 4] = [
+            (&Iostat, "iostat.json", include_bytes!("../tests/data/iostat.json")),
+            (&Mpstat, "mpstat.json", include_bytes!("../tests/data/mpstat.json")),
+            (&Pidstat, "pidstat.txt", include_bytes!("../tests/data/pidstat.txt")),
+            (&Sar, "sar.json", include_bytes!("../tests/data/sar.json")),
+        ];
+        for (encoder, file, content) in cases {
+            let (_directory, raw) = raw(encoder, file, content, TIMES);
+            for table in encoder.convert(&raw).unwrap() {
+                let header = header(&raw, &table.file);
+                let header: Vec<&str> = header.iter().map(String::as_str).collect();
+                let info = encoder.profiler();
+                assert!(info.tables.iter().any(|declared| declared.file == table.file), "{}", table.file);
+                assert_eq!(undeclared(info, &table.file, &header), Vec::<String>::new());
+            }
+        }
+    }
+
+    #[test]
+    fn used_memory_is_what_is_not_available() {
+        // 24 GiB, of which sar 12.6.1 itself calls 0.49 % used.
+        let known = [("host.memory_bytes", 24_683_652.0 * 1024.0), ("available_kib", 24_229_476.0)];
+        let value = |quantity: &str| {
+            let measure = SAR_MEMORY_MEASURES.iter().find(|measure| measure.quantity == quantity).unwrap();
+            let formula = Formula::parse(&measure.formula).unwrap();
+            let of = |name: &String| known.iter().find(|(known, _)| known == name).unwrap().1;
+            formula.eval(&formula.names().iter().map(of).collect::<Vec<f64>>())
+        };
+        assert_eq!(value("memory.used"), (24_683_652.0 - 24_229_476.0) * 1024.0);
+        assert!((value("memory.utilization") - 1.84).abs() < 0.001);
+    }
+}

@@ -25,3 +25,20 @@ const VMSTAT_MEASURES: &[Measure] = &[
 /// Its user time includes niced time; its kernel time includes interrupts. It has no available memory.
 pub const TABLES: &[TableInfo] =
     &[TableInfo::new("vmstat.csv").precision(Precision::Integer).summarized().measures(VMSTAT_MEASURES)];
+
+#[cfg(test)]
+mod tests {
+    use autoprof_plugin::{conformance::undeclared, testing::converted};
+
+    use super::*;
+    use crate::{VMSTAT, Vmstat};
+
+    #[test]
+    fn every_declared_column_is_in_the_table() {
+        let raw: &[u8] = b" r b swpd free buff cache si so bi bo in cs us sy id wa st UTC\n";
+        let (_, csv) = converted(&Vmstat, &Args::new(), &[("vmstat.txt", raw)], (1_795_384_731, 5), "vmstat.csv");
+        let header: Vec<&str> = csv.lines().next().unwrap_or_default().split(',').collect();
+        assert!(header.len() > 1);
+        assert_eq!(undeclared(&VMSTAT, "vmstat.csv", &header), Vec::<String>::new());
+    }
+}
