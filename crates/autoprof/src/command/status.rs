@@ -167,7 +167,10 @@ fn check_reach(manifest: &Manifest, directory: &Utf8Path, which: &Which) -> Resu
         let Ok(real) = path.canonicalize_utf8() else { continue };
         if real.starts_with(&inside) {
             let message = format!("{directory} names a file inside itself for reaching its hosts: {}", one_line(file));
-            return Err(Failure::with_hint(message, "if the file is yours, move it elsewhere and pass it with --ssh-config"));
+            return Err(Failure::with_hint(
+                message,
+                "if the file is yours, move it elsewhere and pass it with --ssh-config",
+            ));
         }
         if let (false, Err(e)) = (which.trust, trust::find(path, Trust::Owned)) {
             let message = format!("{} is not trusted: {e}", one_line(file));
