@@ -157,12 +157,11 @@ impl Failure {
             Self::Report(ReportError::NotOver(run)) => {
                 Some(format!("`autoprof report {run}` ends it and brings its results back"))
             }
-            Self::Run(RunError::Untrusted { source: TrustError::Untrusted { .. }, .. }) => Some(
-                "whoever can write it decides what is done on the hosts and here; if you trust them, use --trust"
-                    .into(),
-            ),
+            Self::Run(RunError::Untrusted { source: TrustError::Untrusted { .. }, .. }) => {
+                Some("use --trust if you trust every user who can write to it".into())
+            }
             Self::Run(RunError::Untrusted { .. }) => {
-                Some("autoprof makes no such thing in a run's directory: look who put it there, and remove it".into())
+                Some("autoprof never creates one in a run directory; remove it".into())
             }
             Self::Run(RunError::NotFound { .. } | RunError::NotARun { .. }) => {
                 Some("`autoprof status` lists the runs that are here".into())

@@ -162,8 +162,11 @@ fn check_reach(manifest: &Manifest, directory: &Utf8Path, which: &Which) -> Resu
         // One that is not there does nothing, or is said to be missing by whoever needs it.
         let Ok(real) = path.canonicalize_utf8() else { continue };
         if real.starts_with(&inside) {
-            let message = format!("{directory} names a file of its own by which hosts are reached: {}", one_line(file));
-            return Err(Failure::with_hint(message, "if it is yours, move it elsewhere and name it with --ssh-config"));
+            let message = format!("{directory} names a file inside itself for reaching its hosts: {}", one_line(file));
+            return Err(Failure::with_hint(
+                message,
+                "if the file is yours, move it elsewhere and pass it with --ssh-config",
+            ));
         }
         if let (false, Err(e)) = (which.trust, trust::find(path, Trust::Owned)) {
             let message = format!("{} is not trusted: {e}", one_line(file));
