@@ -17,6 +17,10 @@ demo: stage
 test: setup stage
     AUTOPROF_STAGE={{stage}} cargo test --workspace --quiet
 
+# Run the end-to-end suite over the transport openssh (`just test` runs the part that depends on the transport)
+test-openssh *ARGS: setup stage
+    AUTOPROF_STAGE={{stage}} AUTOPROF_TEST_TRANSPORT=openssh cargo test -p autoprof-tests --test e2e --quiet -- {{ARGS}}
+
 # Check style, lints, documentation, licences and scripts
 lint: setup
     cargo fmt --all --check

@@ -3,7 +3,7 @@
 # root it says what to run instead.
 set -euo pipefail
 
-wanted=(sshd:openssh-server ssh:openssh-client setsid:util-linux nsenter:util-linux setpriv:util-linux sudo:sudo vmstat:procps mpstat:sysstat perf:perf fish:fish tcsh:tcsh shellcheck:shellcheck nats-server:nats-server mosquitto:mosquitto mosquitto_sub:mosquitto-clients chromium:chromium strace:strace tcpdump:tcpdump bpftrace:bpftrace trace-cmd:trace-cmd blktrace:blktrace numastat:numactl inotifywait:inotify-tools powertop:powertop python3:python3 tar:tar cc:gcc mmdebstrap:mmdebstrap)
+wanted=(sshd:openssh-server ssh:openssh-client setsid:util-linux nsenter:util-linux setpriv:util-linux sudo:sudo vmstat:procps mpstat:sysstat perf:perf fish:fish tcsh:tcsh zsh:zsh ksh:ksh busybox:busybox taskset:util-linux shellcheck:shellcheck nats-server:nats-server mosquitto:mosquitto mosquitto_sub:mosquitto-clients chromium:chromium strace:strace tcpdump:tcpdump bpftrace:bpftrace trace-cmd:trace-cmd blktrace:blktrace numastat:numactl inotifywait:inotify-tools powertop:powertop faketime:faketime python3:python3 tar:tar cc:gcc mmdebstrap:mmdebstrap)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing=()

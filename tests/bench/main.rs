@@ -11,6 +11,7 @@ mod fanout;
 mod latency;
 mod machine;
 mod masters;
+mod observer;
 mod report;
 mod scale;
 mod slow;
@@ -44,11 +45,11 @@ struct Options {
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
     /// Only these parts, comma-separated: latency, fanout, scale,
-    /// together, far, collection, many, slow, small, weight, report
+    /// together, far, collection, many, slow, small, weight, observer, report
     #[arg(
         long,
         value_name = "PART,...",
-        default_value = "latency,fanout,together,far,collection,many,slow,small,weight,report",
+        default_value = "latency,fanout,together,far,collection,many,slow,small,weight,observer,report",
         value_delimiter = ','
     )]
     only: Vec<Part>,
@@ -76,6 +77,7 @@ enum Part {
     Slow,
     Small,
     Weight,
+    Observer,
     Report,
 }
 
@@ -146,6 +148,10 @@ fn main() {
     if only.contains(&Part::Weight) {
         eprintln!("weight ...");
         rows.add(weight::measure(&lab(1), runs));
+    }
+    if only.contains(&Part::Observer) {
+        eprintln!("observer ...");
+        rows.add(observer::measure(&lab(1), runs));
     }
     if only.contains(&Part::Report) {
         eprintln!("report ...");

@@ -226,3 +226,38 @@ fn a_client_whose_controller_never_comes_ends_by_its_lease() {
     assert!(events.contains("\"limit\":\"lease\"") && events.trim_end().ends_with("}"), "{events}");
     assert!(events.lines().last().unwrap().contains("\"reported\""), "{events}");
 }
+
+/// An attach process of a directory where no client comes up.
+fn attach_without_client(scratch: &Scratch) -> (Utf8PathBuf, Utf8PathBuf, Child) {
+    let dir = scratch.path("autoprof-test");
+    make_private(&dir);
+    // As it is installed: in the directory itself.
+    let program = dir.join("autoprof-client");
+    let built = lab::stage().join("lib/autoprof/clients").join(std::env::consts::ARCH).join("autoprof-client");
+    fs::copy(built, &program).unwrap();
+    let mut attach = Command::new(&program);
+    let attached = attach.args(["attach", dir.as_str()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    (dir, program, attached)
+}
+
+#[test]
+fn an_attach_process_ends_with_its_input_also_where_no_client_comes_up() {
+    let scratch = Scratch::new();
+    let (_, _, mut attached) = attach_without_client(&scratch);
+    drop(attached.stdin.take());
+    let within = std::time::Duration::from_secs(10);
+    assert!(lab::wait_until(within, || attached.try_wait().unwrap().is_some()), "it waits for a client");
+}
+
+#[test]
+fn clean_ends_an_attach_process_whose_line_is_still_open() {
+    let scratch = Scratch::new();
+    let (dir, program, mut attached) = attach_without_client(&scratch);
+    let cleaned = Command::new(&program).args(["clean", dir.as_str()]).status().unwrap();
+    let ended = attached.try_wait().unwrap().is_some();
+    if !ended {
+        attached.kill().unwrap();
+        attached.wait().unwrap();
+    }
+    assert!(cleaned.success() && ended && !dir.exists());
+}

@@ -64,6 +64,13 @@ fn a_third_partys_plugin_is_listed_documented_and_runs_on_a_real_host() {
     assert_eq!(state(&lab::manifest(&out), "h1", "free"), "ok");
     let text = std::fs::read_to_string(out.join("hosts/h1/free/free.txt")).unwrap();
     assert!(text.matches("Mem:").count() >= 3, "{text}");
+    // What it declares is a figure, without the plugin: the run has the declaration.
+    let shown = lab::run(&mut autoprof(&["show", "--json", out.as_str()]), LONG).expect_success().stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let figure = &shown["hosts"]["h1"][0];
+    assert_eq!((&figure["figure"], &figure["profiler"]), (&"memory used".into(), &"free".into()), "{shown}");
+    let used = figure["mean"].as_f64().unwrap();
+    assert!(used > 0.0 && used < 100.0, "{figure}");
     lab.assert_clean();
 }
 

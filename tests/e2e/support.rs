@@ -34,6 +34,14 @@ impl Scratch {
         std::fs::write(&path, content).expect("a file in the scratch directory");
         path
     }
+
+    /// A script that can be run.
+    pub fn program(&self, name: &str, script: &str) -> Utf8PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.write(name, script);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+        path
+    }
 }
 
 /// The program with its arguments.

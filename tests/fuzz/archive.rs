@@ -72,6 +72,11 @@ fn unpack(stream: &[u8], chunk: usize) -> Unpacked {
                 }
                 Item::Content(content) => files.last_mut().expect("content without a file").1.extend(content),
                 Item::Verified(_) => verified += 1,
+                Item::Torn(kept) => {
+                    let content = &mut files.last_mut().expect("an end without a file").1;
+                    assert!(kept < content.len() as u64);
+                    verified += 1;
+                }
                 Item::End(totals) => {
                     assert_eq!((totals.files, totals.bytes), (verified, announced));
                     ends += 1;

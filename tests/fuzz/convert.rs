@@ -47,6 +47,7 @@ pub fn check(data: &[u8]) {
         ended_unix_ns,
         facts: facts(if how & OLD_TOOLS == 0 { "99.0" } else { "3.3.15" }),
         clock_steps: Vec::new(),
+        end_unknown: false,
     };
     fs::write(raw.file(name), file).unwrap();
     let tables = converter.convert(&raw);

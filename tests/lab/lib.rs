@@ -24,6 +24,7 @@
 
 mod broker;
 mod burner;
+mod cross_checks;
 mod fleet;
 mod host;
 mod keeper;
@@ -47,6 +48,7 @@ mod terminal;
 
 pub use broker::Broker;
 pub use burner::burner;
+pub use cross_checks::{CrossChecks, Reading, cross_checks};
 pub use fleet::fleet;
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};
@@ -59,6 +61,6 @@ pub use program::find_program;
 pub use running::{Finished, Running, run, run_with_input, wait_until};
 pub use rustix::process::Signal;
 pub use skip::{skip_unless, skip_unless_namespaces, skip_unless_perf_is_restricted};
-pub use stage::{autoprof, autoprof_of, stage};
+pub use stage::{autoprof, autoprof_of, over_openssh, stage};
 pub use system::System;
 pub use terminal::Terminal;

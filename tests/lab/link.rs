@@ -23,6 +23,8 @@ struct State {
     silent: AtomicBool,
     /// Bytes from the host that may still pass before every connection is closed.
     allowance: AtomicU64,
+    /// Bytes from the host after which a connection is closed, each on its own.
+    lifetime: AtomicU64,
     /// Bytes a second that pass from the host.
     rate: AtomicU64,
     /// How long each byte is on its way, in either direction, in microseconds; for connections from now on.
@@ -48,6 +50,7 @@ impl Link {
             to,
             silent: AtomicBool::new(false),
             allowance: AtomicU64::new(u64::MAX),
+            lifetime: AtomicU64::new(u64::MAX),
             rate: AtomicU64::new(u64::MAX),
             delay_us: AtomicU64::new(0),
             passed: AtomicU64::new(0),
@@ -86,6 +89,11 @@ impl Link {
     /// Closes every connection once so many more bytes have come from the host; later connections are not counted.
     pub fn break_after(&self, bytes: u64) {
         self.state.allowance.store(bytes, Ordering::SeqCst);
+    }
+
+    /// From now on each new connection is closed once so many bytes have come over it from the host.
+    pub fn break_each_after(&self, bytes: u64) {
+        self.state.lifetime.store(bytes, Ordering::SeqCst);
     }
 
     /// From now on no more bytes a second come from the host, of each connection.
@@ -151,6 +159,7 @@ impl State {
             return Self::copy_late(from, to, delay);
         }
         let mut buffer = vec![0; 16 * 1024];
+        let mut lifetime = if counts { self.lifetime.load(Ordering::SeqCst) } else { u64::MAX };
         // When the line is free for the next bytes.
         let mut free = Instant::now();
         while let Ok(n @ 1..) = from.read(&mut buffer) {
@@ -167,7 +176,13 @@ impl State {
                     self.allowance.store(left - pass as u64, Ordering::SeqCst);
                 }
             }
+            pass = usize::try_from(lifetime).unwrap_or(usize::MAX).min(pass);
+            lifetime = lifetime.saturating_sub(if lifetime == u64::MAX { 0 } else { pass as u64 });
             if to.write_all(&buffer[..pass]).is_err() {
+                break;
+            }
+            if lifetime == 0 {
+                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
                 break;
             }
             if counts {

@@ -31,6 +31,14 @@ pub fn stage() -> &'static Utf8Path {
     })
 }
 
+/// Names the transport over which the suites reach their hosts, instead of `ssh`.
+const TRANSPORT: &str = "AUTOPROF_TEST_TRANSPORT";
+
+/// Whether the suites reach their hosts by the system's `ssh`.
+pub fn over_openssh() -> bool {
+    std::env::var_os(TRANSPORT).is_some_and(|transport| transport == "openssh")
+}
+
 /// The staged `autoprof`, with nothing of this process's environment but `PATH`: a new empty home, no agent, no
 /// `AUTOPROF_*`.
 pub fn autoprof() -> Command {
@@ -44,6 +52,9 @@ pub fn autoprof_of(prefix: &Utf8Path) -> Command {
     std::fs::create_dir_all(&home).unwrap_or_else(|error| panic!("cannot make {home}: {error}"));
     let mut command = Command::new(prefix.join("bin/autoprof").as_std_path());
     command.env_clear().env("HOME", home).env("LANG", "C.UTF-8").env("TERM", "dumb");
+    if let Some(transport) = std::env::var_os(TRANSPORT) {
+        command.env("AUTOPROF_TRANSPORT", transport);
+    }
     for kept in ["PATH", "USER", "LOGNAME", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);

@@ -13,10 +13,12 @@
 //! provides␟transport:ssh
 //! profiler␟NAME␟SUMMARY␟TOOLS␟EXAMPLE
 //! param␟NAME␟TYPE␟DEFAULT␟UNIT␟RANGE␟HELP        (of the profiler before it)
+//! table␟FILE␟KEYS␟PRECISION␟summarized or nothing␟UNLESS (of the profiler before it)
+//! measure␟QUANTITY␟FORMULA␟ROWS␟UNIT              (of the table before it)
 //! ```
 use std::borrow::Cow;
 
-use autoprof_core::{Param, ParamType, ProfilerInfo};
+use autoprof_core::{Measure, Param, ParamType, Precision, ProfilerInfo, TableInfo};
 
 /// Name of the ELF note.
 pub const NOTE_NAME: [u8; 8] = *b"autoprof";
@@ -32,6 +34,8 @@ pub const TARGET: &str = env!("AUTOPROF_TARGET");
 pub const PANIC: &str = if cfg!(panic = "unwind") { "unwind" } else { "abort" };
 
 const FIELD: char = '\u{1f}';
+/// How a table says that only its quantities are drawn.
+const SUMMARIZED: &str = "summarized";
 
 /// An ELF note as it lies in the file: `Elf64_Nhdr`, name, description.
 #[repr(C, align(4))]
@@ -105,13 +109,32 @@ impl Plugin<'_> {
 }
 
 const fn write_profiler(w: &mut Writer<'_>, info: &ProfilerInfo) {
-    let ProfilerInfo { name, summary, params, tools, example } = info;
+    let ProfilerInfo { name, summary, params, tools, example, tables } = info;
     w.record(&["profiler", text(name), text(summary), text(tools), text(example)]);
     let Cow::Borrowed(params) = params else { panic!("a note is made of constants") };
     let mut i = 0;
     while i < params.len() {
         let Param { name, kind, default, unit, range, help } = &params[i];
         w.record(&["param", text(name), kind.word(), text(default), text(unit), text(range), text(help)]);
+        i += 1;
+    }
+    let Cow::Borrowed(tables) = tables else { panic!("a note is made of constants") };
+    let mut i = 0;
+    while i < tables.len() {
+        write_table(w, &tables[i]);
+        i += 1;
+    }
+}
+
+const fn write_table(w: &mut Writer<'_>, table: &TableInfo) {
+    let TableInfo { file, keys, precision, summarized, unless, measures } = table;
+    let summarized = if *summarized { SUMMARIZED } else { "" };
+    w.record(&["table", text(file), text(keys), precision.word(), summarized, text(unless)]);
+    let Cow::Borrowed(measures) = measures else { panic!("a note is made of constants") };
+    let mut i = 0;
+    while i < measures.len() {
+        let Measure { quantity, formula, rows, unit } = &measures[i];
+        w.record(&["measure", text(quantity), text(formula), text(rows), text(unit)]);
         i += 1;
     }
 }
@@ -225,6 +248,7 @@ impl PluginNote {
                 params: Cow::Borrowed(&[]),
                 tools: owned(tools),
                 example: owned(example),
+                tables: Cow::Borrowed(&[]),
             }),
             ["param", name, kind, default, unit, range, help, ..] => {
                 let profiler = self.profilers.last_mut().ok_or("a parameter comes before any profiler")?;
@@ -238,8 +262,29 @@ impl PluginNote {
                     help: owned(help),
                 });
             }
+            ["table", file, keys, precision, summarized, unless, ..] => {
+                let profiler = self.profilers.last_mut().ok_or("a table comes before any profiler")?;
+                profiler.tables.to_mut().push(TableInfo {
+                    file: owned(file),
+                    keys: owned(keys),
+                    precision: Precision::from_word(precision),
+                    summarized: summarized == SUMMARIZED,
+                    unless: owned(unless),
+                    measures: Cow::Borrowed(&[]),
+                });
+            }
+            ["measure", quantity, formula, rows, unit, ..] => {
+                let table = self.profilers.last_mut().and_then(|profiler| profiler.tables.to_mut().last_mut());
+                table.ok_or("a measure comes before any table")?.measures.to_mut().push(Measure {
+                    quantity: owned(quantity),
+                    formula: owned(formula),
+                    rows: owned(rows),
+                    unit: owned(unit),
+                });
+            }
             [
-                "name" | "version" | "interface" | "rustc" | "target" | "panic" | "provides" | "profiler" | "param",
+                "name" | "version" | "interface" | "rustc" | "target" | "panic" | "provides" | "profiler" | "param"
+                | "table" | "measure",
                 ..,
             ] => {
                 return Err(format!("its record {:?} is cut short", fields[0]));
@@ -260,7 +305,14 @@ mod tests {
         Param::new("interval", ParamType::Number, "time between rows").default("1").unit("s").range("0.1..60"),
         Param::new("kinds", ParamType::Strings, "what: a|b, or Ünïcode"),
     ];
-    const TOP: ProfilerInfo = ProfilerInfo::new("top", "who is busy").params(PARAMS).tools("top:-v").example("top -b");
+    const MEASURES: &[Measure] =
+        &[Measure::new("cpu.busy", "100 - id").rows("all"), Measure::new("top.zombies", "zombies").unit("tasks")];
+    const TABLES: &[TableInfo] = &[
+        TableInfo::new("top.csv").keys("cpu node").precision(Precision::Integer).summarized().measures(MEASURES),
+        TableInfo::new("more.csv").unless("cpus"),
+    ];
+    const TOP: ProfilerInfo =
+        ProfilerInfo::new("top", "who is busy").params(PARAMS).tools("top:-v").example("top -b").tables(TABLES);
     const PLAIN: ProfilerInfo = ProfilerInfo::new("plain", "");
     const PLUGIN: Plugin<'_> =
         Plugin { name: "my-plugin", version: "0.3.1", provides: &["transport:x"], profilers: &[&TOP, &PLAIN] };
@@ -290,6 +342,8 @@ mod tests {
         assert_eq!(read(""), "it has no name");
         assert_eq!(read("name\n"), "its record \"name\" is cut short");
         assert_eq!(read("param\u{1f}a\u{1f}b\u{1f}c\u{1f}d\u{1f}e\u{1f}f\n"), "a parameter comes before any profiler");
+        assert_eq!(read("table\u{1f}a\u{1f}b\u{1f}c\u{1f}d\u{1f}e\n"), "a table comes before any profiler");
+        assert_eq!(read("measure\u{1f}a\u{1f}b\u{1f}c\u{1f}d\n"), "a measure comes before any table");
         assert_eq!(PluginNote::read(b"\xff").unwrap_err(), "it is not UTF-8");
         assert_eq!(read("name\u{1f}a\u{1b}[2J\n"), "it has a control character in it");
     }

@@ -26,6 +26,8 @@ const UP: Duration = Duration::from_secs(300);
 const LOOK_NS: i64 = 20_000_000;
 /// Longest line that is taken from the controller.
 const LONGEST_LINE: usize = 1024;
+/// Most that is kept of what the controller sends while the client is not up.
+const MAX_PENDING: usize = 64 * 1024;
 
 /// Attaches to the client in a directory; events up to number `after` are not repeated.
 ///
@@ -35,8 +37,9 @@ pub fn attach(dir: &Path, after: u64) -> io::Result<()> {
     let mut line = Line { dir: dir.to_owned(), after, events: None, partial: Vec::new() };
     // A user has only so many of them (`fs.inotify.max_user_instances`, 128 by default), and other programs take theirs.
     let watch = watch(dir).ok();
-    let mut client = line.wait_for_client()?;
     let mut commands = Vec::new();
+    let Some(mut client) = line.wait_for_client(&mut commands)? else { return Ok(()) };
+    line.obey(&mut commands, &mut client)?;
     loop {
         line.relay()?;
         let stdin = io::stdin();
@@ -46,8 +49,12 @@ pub fn attach(dir: &Path, after: u64) -> io::Result<()> {
         if let Some(watch) = watch.as_ref().filter(|_| !flags[2].is_empty()) {
             drain(watch);
         }
-        if !flags[0].is_empty() && !line.obey(&mut commands, &mut client)? {
-            return Ok(());
+        if !flags[0].is_empty() {
+            let is_open = read_some(&mut commands)?;
+            line.obey(&mut commands, &mut client)?;
+            if !is_open {
+                return Ok(());
+            }
         }
         if !flags[1].is_empty() {
             return line.client_is_gone();
@@ -85,8 +92,9 @@ struct Line {
 }
 
 impl Line {
-    /// Waits for the client of the directory; one that is gone after all is what its events say.
-    fn wait_for_client(&mut self) -> io::Result<Client> {
+    /// Waits for the client of the directory; one that is gone after all is what its events say. None: the controller is
+    /// gone. What it sends meanwhile is kept.
+    fn wait_for_client(&mut self, pending: &mut Vec<u8>) -> io::Result<Option<Client>> {
         let begun = Instant::now();
         loop {
             // Looked at first: a client takes charge before it records anything.
@@ -95,7 +103,7 @@ impl Line {
                 // Between taking charge and keeping a lease the client is up for a moment without one.
                 let held = lease::hold(&self.dir)?;
                 if held.is_some() || begun.elapsed() > UP {
-                    return Ok(Client { process, lease: held });
+                    return Ok(Some(Client { process, lease: held }));
                 }
             } else if has_been_up {
                 self.client_is_gone()?;
@@ -103,7 +111,11 @@ impl Line {
             } else if begun.elapsed() > UP {
                 return Err(io::Error::other("no client came up in this directory"));
             }
-            std::thread::sleep(lease::RETRY);
+            let next = clock::boot_ns() + i64::try_from(lease::RETRY.as_nanos()).unwrap_or(0);
+            let flags = poll::wait([io::stdin().as_fd()], Some(next))?;
+            if flags.iter().any(|flags| !flags.is_empty()) && !read_some(pending)? {
+                return Ok(None);
+            }
         }
     }
 
@@ -136,20 +148,14 @@ impl Line {
         Ok(relayed)
     }
 
-    /// Reads what the controller wrote and does it; false when the controller is gone.
-    fn obey(&self, pending: &mut Vec<u8>, client: &mut Client) -> io::Result<bool> {
-        let mut buffer = [0; 4096];
-        let n = io::stdin().read(&mut buffer)?;
-        pending.extend_from_slice(&buffer[..n]);
+    /// Does what the controller wrote.
+    fn obey(&self, pending: &mut Vec<u8>, client: &mut Client) -> io::Result<()> {
         while let Some(end) = pending.iter().position(|b| *b == b'\n') {
             let command: Vec<u8> = pending.drain(..=end).collect();
             client.tell(lease::ALIVE);
             self.command(String::from_utf8_lossy(&command).trim(), client)?;
         }
-        if pending.len() > LONGEST_LINE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that does not end"));
-        }
-        Ok(n > 0)
+        Ok(())
     }
 
     fn command(&self, line: &str, client: &mut Client) -> io::Result<()> {
@@ -177,10 +183,22 @@ impl Line {
         if last_says(&self.dir, &["reported", "failed"]) {
             return Ok(());
         }
-        say(clock::now(), EventKind::Failed { reason: "the client is gone".to_owned() })?;
+        say(clock::now(), EventKind::Failed { reason: "the client is gone".to_owned().into() })?;
         // The kernel asked its tools to end when it died; not all of them listen.
         strays::end(&self.dir).map(drop)
     }
+}
+
+/// Reads what the controller wrote; false when the controller is gone.
+fn read_some(pending: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    let n = io::stdin().read(&mut buffer)?;
+    pending.extend_from_slice(&buffer[..n]);
+    let unfinished = pending.rsplit(|b| *b == b'\n').next().map_or(0, <[u8]>::len);
+    if unfinished > LONGEST_LINE || pending.len() > MAX_PENDING {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that does not end"));
+    }
+    Ok(n > 0)
 }
 
 /// Says something that is not in the file, so it has no number.

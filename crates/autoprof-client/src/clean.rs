@@ -1,7 +1,10 @@
 //! Removing a client and its directory from a host.
 use std::{
     fs, io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     path::Path,
 };
 
@@ -26,7 +29,7 @@ pub fn clean(dir: &Path) -> io::Result<()> {
     }
     end_client(dir)?;
     // What a client that was killed had started, and attached controllers whose line is gone but not closed.
-    strays::end(dir)?;
+    strays::end_all(dir)?;
     settings::restore(dir);
     remove(dir)?;
     remove_parent(dir);
@@ -45,6 +48,16 @@ pub fn remove_parent(dir: &Path) {
     }
 }
 
+/// Lets this user into every directory below one; what cannot be changed shows when it is removed.
+fn open_up(dir: &Path) {
+    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
 /// Removes a directory that nothing works in any more.
 ///
 /// # Errors
@@ -56,6 +69,11 @@ pub fn remove(dir: &Path) -> io::Result<()> {
         match fs::remove_dir_all(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && tries < 10 => tries += 1,
+            // A tool may make a directory that not even its own user can read.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && tries < 10 => {
+                tries += 1;
+                open_up(dir);
+            }
             other => return other,
         }
     }

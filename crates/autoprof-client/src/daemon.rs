@@ -17,12 +17,14 @@ use crate::{
     clock,
     clockset::ClockWatch,
     disk::Disk,
+    environment,
     events::EventLog,
     lease::{Lease, Limit},
     marker::{self, Wait},
     poll,
     profiler::Profiler,
-    settings, strays, sys, tool,
+    scheduling::Scheduling,
+    settings, strays, sys,
 };
 
 /// Where the kernel takes marks for its own trace; the second is where it was before Linux 4.1.
@@ -32,6 +34,8 @@ const TRACE_MARKERS: [&str; 2] = ["/sys/kernel/tracing/trace_marker", "/sys/kern
 const TAKE_CHARGE_TRIES: u32 = 1000;
 /// How often a group whose leader is gone is looked at: nothing else says that its last member went.
 const STRAY_LOOK_NS: i64 = 20_000_000;
+/// How far ahead a stop may be planned: several times what a controller ever chooses.
+const MOST_AHEAD_NS: i64 = 10_000_000_000;
 
 /// Why profilers ended when the client was signalled: who did it cannot be known, but who does it most.
 const TOLD_TO_END: &str = "stopped early: the client was told to end (by a signal, as a host that shuts down sends it, \
@@ -57,7 +61,7 @@ impl From<io::Error> for Interrupt {
 /// When it cannot take charge of the directory. Later failures are events.
 pub fn run(dir: &Path) -> io::Result<()> {
     let _in_charge = take_charge(dir)?;
-    let _ = tool::HOME.set(dir.to_owned());
+    environment::set_client_dir(dir);
     let control = read_control(dir);
     let mut events = EventLog::open(dir, control.as_ref().map_or(0, |c| c.after))?;
     // An earlier client of this directory may have been killed and its tools not have listened.
@@ -81,7 +85,7 @@ pub fn run(dir: &Path) -> io::Result<()> {
         Err(Interrupt::Io(e)) => e.to_string(),
         Err(Interrupt::Limit(limit)) => format!("limit {} reached", limit.word()),
     };
-    events.record(EventKind::Failed { reason: reason.clone() });
+    events.record(EventKind::Failed { reason: reason.clone().into() });
     Err(io::Error::other(reason))
 }
 
@@ -126,6 +130,8 @@ struct Daemon {
     signals: OwnedFd,
     lease: Lease,
     clock: ClockWatch,
+    /// While profilers collect.
+    scheduling: Option<Scheduling>,
 }
 
 impl Daemon {
@@ -141,7 +147,7 @@ impl Daemon {
             Profiler::new(&entry.name, entry.invocation.clone(), own, disk.file_limit())
         };
         // Those that are not started again are there for their reports alone.
-        let mut profilers = control.profilers.iter().map(new).collect::<io::Result<Vec<_>>>()?;
+        let mut profilers: Vec<Profiler> = control.profilers.iter().map(new).collect();
         for (profiler, entry) in profilers.iter_mut().zip(&control.profilers) {
             if control.task == Task::Finish || (control.segment > 1 && !entry.invocation.restart_after_reboot) {
                 profiler.stand_by();
@@ -151,7 +157,7 @@ impl Daemon {
         let (signals, clock) = (sys::end_signals()?, ClockWatch::new()?);
         sys::wake_on_time();
         let (dir, task, segment) = (dir.to_owned(), control.task, control.segment);
-        Ok(Self { dir, task, segment, profilers, disk, growing: false, signals, lease, clock })
+        Ok(Self { dir, task, segment, profilers, disk, growing: false, signals, lease, clock, scheduling: None })
     }
 
     fn run(&mut self, events: &mut EventLog) -> Result<(), Interrupt> {
@@ -173,6 +179,11 @@ impl Daemon {
                 profiler.settle_arming().into_iter().for_each(|e| events.record(e));
             }
         }
+        if self.task == Task::Profile {
+            let (scheduling, event) = Scheduling::acquire();
+            self.scheduling = Some(scheduling);
+            events.record(event);
+        }
         let (pid, boot_id) = (std::process::id(), crate::facts::boot_id());
         events.record(EventKind::Ready { pid, boot_id, segment: self.segment });
         let window = if self.task == Task::Profile { self.window(events) } else { Ok(()) };
@@ -180,7 +191,9 @@ impl Daemon {
         match window {
             // The window is over, by marker or by limit: what is there is finished either way.
             Ok(()) => {}
-            Err(Interrupt::Limit(limit)) => events.record(EventKind::LimitReached { limit: limit.word().to_owned() }),
+            Err(Interrupt::Limit(limit)) => {
+                events.record(EventKind::LimitReached { limit: limit.word().to_owned().into() })
+            }
             Err(other) => {
                 let why = match &other {
                     Interrupt::Signal => TOLD_TO_END.to_owned(),
@@ -194,6 +207,9 @@ impl Daemon {
         }
         self.profilers.iter_mut().for_each(Profiler::stop);
         self.wait_gone(events)?;
+        if let Some(mut scheduling) = self.scheduling.take() {
+            scheduling.release();
+        }
         settings::restore(&self.dir).into_iter().for_each(|e| events.record(e));
         events.record(EventKind::Cost { cpu_us: sys::own_cpu_us() });
         events.record(EventKind::Stopped);
@@ -277,7 +293,11 @@ impl Daemon {
         };
         if let MarkerTime::At(unix_ns) = time {
             let now = clock::now();
-            let ahead = unix_ns.saturating_sub(now.unix_ns);
+            // A stop that is far ahead was told by a clock that has been set since; profiling on would help nobody.
+            let ahead = match unix_ns.saturating_sub(now.unix_ns) {
+                ahead if marker != Marker::Start && ahead > MOST_AHEAD_NS => 0,
+                ahead => ahead,
+            };
             let planned = Stamp { unix_ns, boot_ns: now.boot_ns.saturating_add(ahead) };
             let late_ns = u64::try_from(ahead.saturating_neg()).unwrap_or(0);
             events.record(EventKind::Scheduled { marker, planned, late_ns });
@@ -312,7 +332,8 @@ impl Daemon {
         deadline: Option<i64>,
     ) -> Result<(), Interrupt> {
         let disk = self.growing.then(|| self.disk.due());
-        let due = self.profilers.iter().filter_map(Profiler::due).chain(deadline).chain(disk).min();
+        let scheduling = self.scheduling.as_ref().filter(|_| self.growing).and_then(Scheduling::due);
+        let due = self.profilers.iter().filter_map(Profiler::due).chain(deadline).chain(disk).chain(scheduling).min();
         // A limit that has been reached already (while tools are being ended) would make the wait spin.
         let limit = Some(self.lease.due()).filter(|at| *at > clock::boot_ns());
         let next = due.into_iter().chain(limit).min();
@@ -325,6 +346,8 @@ impl Daemon {
         }
         if self.growing {
             self.disk.look(&mut self.profilers).into_iter().for_each(|e| events.record(e));
+            let changed = self.scheduling.as_mut().and_then(|scheduling| scheduling.look(&mut self.profilers));
+            changed.into_iter().for_each(|e| events.record(e));
         }
         for name in self.lease.heard(flags[1])? {
             let traced = trace_mark(&name);
@@ -355,7 +378,7 @@ fn took_signal(signals: &OwnedFd) -> bool {
 }
 
 /// Ends whatever is still a child of this process: nothing of ours outlives the client.
-fn kill_children() {
+pub fn kill_children() {
     let me = std::process::id();
     for _ in 0..100 {
         let Ok(children) = fs::read_to_string(format!("/proc/{me}/task/{me}/children")) else { return };

@@ -9,6 +9,7 @@ mod clock;
 mod clockset;
 mod daemon;
 mod disk;
+mod environment;
 mod events;
 mod facts;
 mod launch;
@@ -18,6 +19,7 @@ mod pack;
 mod poll;
 mod profiler;
 mod sampler;
+mod scheduling;
 mod settings;
 mod squeeze;
 mod state;
@@ -27,16 +29,20 @@ mod sys;
 mod tool;
 
 use std::{
-    env, io,
+    env,
+    io::{self, Read, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use autoprof_protocol::ToolProbe;
+use autoprof_protocol::blocks::BLOCK;
 use rustix::fs::{Mode, OFlags};
 
 const USAGE: &str = "usage: autoprof-client COMMAND
-  facts DIR [PROGRAM[:VERSION-FLAG]…]   what this host is and can do, as JSON
+  facts DIR [PROBE…]                    what this host is and can do, as JSON
+  install DIR [PROBE…]                  the same, then wait for a line on standard input: the controller has them
   launch DIR                            take a control file on standard input, leave a client running in DIR
   state DIR                             what there is of the client of DIR, as JSON
   run DIR                               be that client, in the foreground
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["facts", dir, probes @ ..] => print_facts(Path::new(dir), probes),
+        ["install", dir, probes @ ..] => print_facts(Path::new(dir), probes).and_then(|()| await_confirmation()),
         ["launch", dir] => directory(dir).and_then(|dir| launch::launch(&dir)),
         ["run", dir] => directory(dir).and_then(|dir| {
             // Fails for a group leader, which a person's shell has made it: it is on its own then as well.
@@ -67,7 +74,11 @@ fn main() -> ExitCode {
             Ok(after) => directory(dir).and_then(|dir| attach::attach(&dir, after)),
             Err(e) => Err(io::Error::other(format!("event number {after}: {e}"))),
         },
-        ["pack", dir] => directory(dir).and_then(|dir| pack::pack(&dir)),
+        ["pack", dir] => directory(dir).and_then(|dir| pack::pack(&dir, BLOCK)),
+        ["pack", dir, block] => match block.parse() {
+            Ok(block @ 1..=BLOCK) => directory(dir).and_then(|dir| pack::pack(&dir, block)),
+            _ => Err(io::Error::other(format!("{block} is not a size of blocks: 1 to {BLOCK} bytes"))),
+        },
         ["clean", dir] => directory(dir).and_then(|dir| clean::clean(&dir)),
         ["sweep", tmpdir, how @ ..] => sweep::sweep(Path::new(tmpdir), sweep::How::from_words(how)),
         ["version" | "--version"] => {
@@ -106,13 +117,33 @@ fn directory(dir: &str) -> io::Result<PathBuf> {
 }
 
 fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    out.flush()
 }
 
 fn print_facts(dir: &Path, probes: &[&str]) -> io::Result<()> {
+    environment::set_client_dir(&dir.canonicalize()?);
     let probes: Vec<ToolProbe> = probes.iter().filter_map(|p| p.parse().ok()).collect();
     print_json(&facts::gather(dir, &probes))
+}
+
+/// Waits until the controller has confirmed that it has what was printed. One that does not may never have heard of this
+/// directory, and nobody would remove it.
+fn await_confirmation() -> io::Result<()> {
+    const TIMEOUT_MS: u64 = 60_000;
+    let stdin = io::stdin();
+    let deadline = clock::boot_ns() + clock::millis(TIMEOUT_MS);
+    while clock::boot_ns() < deadline {
+        if poll::wait([stdin.as_fd()], Some(deadline))?.iter().all(|flags| flags.is_empty()) {
+            continue;
+        }
+        return match stdin.lock().read(&mut [0; 16])? {
+            0 => Err(io::Error::other("the controller went away before it had the facts")),
+            _ => Ok(()),
+        };
+    }
+    Err(io::Error::other(format!("the controller did not confirm the facts within {} s", TIMEOUT_MS / 1000)))
 }
 
 /// A line in the client's log, which comes back with the results.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use autoprof_protocol::{
-    Arm, Ended, EventKind, Flush, Invocation, Outcome, Poll, Report, Setting, Stamp, Start, Stop, StopSignal,
+    Arm, Ended, Environment, EventKind, Flush, Invocation, Outcome, Poll, Report, SamplerStats, Setting, Stamp, Start,
+    Stop, StopSignal,
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -61,13 +62,9 @@ struct Fifos {
 }
 
 impl Profiler {
-    /// A profiler whose results go into `dir`, which is made.
-    ///
-    /// # Errors
-    /// When the directory cannot be made.
-    pub fn new(name: &str, invocation: Invocation, dir: PathBuf, file_limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(&dir)?;
-        Ok(Self {
+    /// A profiler whose results go into `dir`.
+    pub fn new(name: &str, invocation: Invocation, dir: PathBuf, file_limit: u64) -> Self {
+        Self {
             name: name.to_owned(),
             dir,
             invocation,
@@ -83,7 +80,7 @@ impl Profiler {
             sampled_until: None,
             early: None,
             file_limit,
-        })
+        }
     }
 
     /// Runs the prepare commands and arms the tool if it can be.
@@ -118,15 +115,19 @@ impl Profiler {
     }
 
     fn try_prepare(&mut self) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot make the directory of its results: {e}")))?;
         for argv in &self.invocation.prepare {
-            let task = Task { stdout: Some(STDERR_FILE), merge_stderr: true, ..Task::new(argv, self.file_limit) };
+            let environment = self.invocation.environment;
+            let stdout = Some(STDERR_FILE);
+            let task = Task { environment, stdout, merge_stderr: true, ..Task::new(argv, self.file_limit) };
             run_to_end(task, &self.dir, PREPARE_MS)?;
         }
         if let Some(start) = &self.invocation.start
             && let Some(arm) = &start.arm
         {
             let mut fifos = Fifos::make(&self.dir, arm)?;
-            self.tool = Some(spawn(start, self.invocation.stop, &self.dir, self.file_limit)?);
+            self.tool = Some(spawn(&self.invocation, start, &self.dir, self.file_limit)?);
             if let Some(probe) = &arm.probe {
                 writeln!(fifos.control, "{probe}")?;
                 self.arming_since = Some(clock::boot_ns());
@@ -151,7 +152,7 @@ impl Profiler {
         if let Some(start) = &self.invocation.start {
             match (&mut self.fifos, &start.arm) {
                 (Some(fifos), Some(arm)) => writeln!(fifos.control, "{}", arm.enable)?,
-                _ => self.tool = Some(spawn(start, self.invocation.stop, &self.dir, self.file_limit)?),
+                _ => self.tool = Some(spawn(&self.invocation, start, &self.dir, self.file_limit)?),
             }
         }
         if let Some(sampler) = &mut self.sampler {
@@ -160,7 +161,8 @@ impl Profiler {
         }
         if let Some(poll) = &self.invocation.poll {
             let next = Some(clock::boot_ns());
-            self.poller = Some(Poller { poll: poll.clone(), running: None, next, file_limit: self.file_limit });
+            let (environment, file_limit) = (self.invocation.environment, self.file_limit);
+            self.poller = Some(Poller { poll: poll.clone(), running: None, next, environment, file_limit });
         }
         Ok(())
     }
@@ -290,6 +292,17 @@ impl Profiler {
         self.tool.iter().chain(running).filter_map(Tool::watch).chain(ack)
     }
 
+    /// Takes a real-time priority from a tool that uses too much of a CPU.
+    pub fn bound_realtime(&mut self, is_too_much: impl Fn(u64, i64) -> bool) {
+        if self.tool.as_mut().is_some_and(|tool| tool.bound_realtime(is_too_much)) {
+            crate::log(&format!("{} uses too much of a CPU for a real-time priority", self.name));
+        }
+    }
+
+    fn sample_count(&self) -> Option<SamplerStats> {
+        self.sampler.as_ref().filter(|_| self.began.is_some()).map(Sampler::count)
+    }
+
     /// The children that it looks after itself.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         let running = self.poller.as_ref().and_then(|p| p.running.as_ref());
@@ -374,10 +387,11 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: self.sampled_until.unwrap_or_else(clock::now),
             outcome,
-            status: String::new(),
-            reason,
+            status: String::new().into(),
+            reason: reason.map(Into::into),
             last_words: None,
             cpu_us: 0,
+            samples: self.sample_count(),
         }))
     }
 
@@ -389,10 +403,11 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: clock::now(),
             outcome,
-            status: String::new(),
-            reason: Some(reason),
-            last_words: tool::last_words(&self.dir),
+            status: String::new().into(),
+            reason: Some(reason.into()),
+            last_words: tool::last_words(&self.dir).map(Into::into),
             cpu_us: 0,
+            samples: self.sample_count(),
         })
     }
 
@@ -429,10 +444,11 @@ impl Profiler {
             profiler: self.name.clone(),
             ended: clock::now(),
             outcome,
-            status,
-            last_words: reason.as_ref().and_then(|_| tool::last_words(&self.dir)),
-            reason,
+            status: status.into(),
+            last_words: reason.as_ref().and_then(|_| tool::last_words(&self.dir)).map(Into::into),
+            reason: reason.map(Into::into),
             cpu_us: end.map_or(0, |e| e.cpu_us),
+            samples: self.sample_count(),
         })
     }
 
@@ -442,12 +458,13 @@ impl Profiler {
         let failures: Vec<String> = all.filter_map(|(dir, report)| self.run_report(dir, report).err()).collect();
         segments.iter().for_each(|dir| self.tidy(dir));
         (!failures.is_empty())
-            .then(|| EventKind::ReportFailed { profiler: self.name.clone(), reason: failures.join("; ") })
+            .then(|| EventKind::ReportFailed { profiler: self.name.clone(), reason: failures.join("; ").into() })
     }
 
     fn run_report(&self, dir: &Path, report: &Report) -> Result<(), String> {
         let stdout = report.stdout.as_deref();
-        let task = Task { stdout, priority: Priority::Low, ..Task::new(&report.argv, self.file_limit) };
+        let environment = self.invocation.environment;
+        let task = Task { environment, stdout, priority: Priority::Low, ..Task::new(&report.argv, self.file_limit) };
         run_to_end(task, dir, report.timeout_ms).map_err(|e| e.to_string())
     }
 
@@ -465,10 +482,13 @@ impl Profiler {
     }
 }
 
-fn spawn(start: &Start, stop: Stop, dir: &Path, file_limit: u64) -> io::Result<Tool> {
-    let hangup = if stop.signal == StopSignal::Hangup { Hangup::Heeded } else { Hangup::Ignored };
+fn spawn(invocation: &Invocation, start: &Start, dir: &Path, file_limit: u64) -> io::Result<Tool> {
+    let hangup = if invocation.stop.signal == StopSignal::Hangup { Hangup::Heeded } else { Hangup::Ignored };
     let (env, stdout, workload) = (&start.env, start.stdout.as_deref(), start.workload.as_deref());
-    Tool::spawn(Task { env, stdout, hangup, workload, ..Task::new(&start.argv, file_limit) }, dir)
+    let environment = invocation.environment;
+    let priority = if start.samples { Priority::Sampling } else { Priority::Normal };
+    let task = Task::new(&start.argv, file_limit);
+    Tool::spawn(Task { environment, env, stdout, hangup, workload, priority, ..task }, dir)
 }
 
 /// Whether a tool was ended by the kernel since a file of its reached the limit.
@@ -551,6 +571,7 @@ struct Poller {
     poll: Poll,
     running: Option<Tool>,
     next: Option<i64>,
+    environment: Environment,
     file_limit: u64,
 }
 
@@ -575,7 +596,8 @@ impl Poller {
         let now = clock::now();
         let mut output = fs::OpenOptions::new().append(true).create(true).open(dir.join(&self.poll.output))?;
         writeln!(output, "# {} {}", now.unix_ns, now.boot_ns)?;
+        let (environment, stdout) = (self.environment, Some(self.poll.output.as_str()));
         let task = Task::new(&self.poll.argv, self.file_limit);
-        Tool::spawn(Task { stdout: Some(&self.poll.output), merge_stderr: true, ..task }, dir)
+        Tool::spawn(Task { environment, stdout, merge_stderr: true, ..task }, dir)
     }
 }

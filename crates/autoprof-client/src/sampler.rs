@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use autoprof_protocol::Samples;
+use autoprof_protocol::{SamplerStats, Samples};
 use rustix::fs::OFlags;
 
 use crate::clock;
@@ -21,6 +21,8 @@ pub struct Sampler {
     output: File,
     every_ns: i64,
     next_boot_ns: Option<i64>,
+    began_boot_ns: i64,
+    count: SamplerStats,
     /// One sample, put together before it is written, so that none is written in halves.
     sample: Vec<u8>,
     /// Where one file is read into; as large as the largest file was.
@@ -67,6 +69,8 @@ impl Sampler {
             output,
             every_ns: clock::millis(samples.every_ms).max(1_000_000),
             next_boot_ns: None,
+            began_boot_ns: 0,
+            count: SamplerStats::default(),
             sample: Vec::new(),
             buffer: vec![0; 16 * 1024],
         })
@@ -77,7 +81,8 @@ impl Sampler {
     /// # Errors
     /// When the sample cannot be written.
     pub fn begin(&mut self) -> io::Result<()> {
-        self.next_boot_ns = Some(clock::boot_ns());
+        self.began_boot_ns = clock::boot_ns();
+        self.next_boot_ns = Some(self.began_boot_ns);
         self.tick()
     }
 
@@ -94,6 +99,8 @@ impl Sampler {
         let Some(due) = self.next_boot_ns else { return Ok(()) };
         let behind = clock::boot_ns().saturating_sub(due).max(0);
         self.next_boot_ns = Some(due + (behind / self.every_ns + 1) * self.every_ns);
+        self.count.taken += 1;
+        self.count.worst_delay_us = self.count.worst_delay_us.max(u64::try_from(behind / 1000).unwrap_or(0));
         self.take()
     }
 
@@ -102,7 +109,18 @@ impl Sampler {
     /// # Errors
     /// When the sample cannot be written.
     pub fn end(&mut self) -> io::Result<()> {
-        if self.next_boot_ns.take().is_some() { self.take() } else { Ok(()) }
+        let Some(next) = self.next_boot_ns.take() else { return Ok(()) };
+        let now = clock::boot_ns();
+        let steps = now.saturating_sub(self.began_boot_ns) / self.every_ns;
+        self.count.expected = u64::try_from(steps).unwrap_or(0) + 1;
+        // One that is due at this very moment is the last one.
+        self.count.taken += u64::from(next <= now);
+        self.take()
+    }
+
+    /// How many samples it took, once it has ended.
+    pub fn count(&self) -> SamplerStats {
+        self.count
     }
 
     fn take(&mut self) -> io::Result<()> {

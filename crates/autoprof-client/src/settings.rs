@@ -76,7 +76,11 @@ fn set(dir: &Path, setting: &Setting) -> io::Result<Option<EventKind>> {
         write(dir, &changes)?;
         return Err(e);
     }
-    Ok(Some(EventKind::SettingChanged { path: setting.path.clone(), from: now, to: setting.value.clone() }))
+    Ok(Some(EventKind::SettingChanged {
+        path: setting.path.clone().into(),
+        from: now.into(),
+        to: setting.value.clone().into(),
+    }))
 }
 
 /// Restores what the client of a directory had changed; with nothing on record, nothing happens.
@@ -95,7 +99,9 @@ pub fn restore(dir: &Path) -> Vec<EventKind> {
         }
         match value(&path) {
             Ok(now) if now == since => match fs::write(&path, &before) {
-                Ok(()) => events.push(EventKind::SettingChanged { path, from: now, to: before }),
+                Ok(()) => {
+                    events.push(EventKind::SettingChanged { path: path.into(), from: now.into(), to: before.into() })
+                }
                 Err(e) => crate::log(&format!("{path} could not be set to {before} again: {e}")),
             },
             Ok(now) => crate::log(&format!("{path} is {now} by now, which somebody else set: it stays")),

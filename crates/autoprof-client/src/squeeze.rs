@@ -21,6 +21,8 @@ const TRY_AGAIN: u32 = 32;
 /// Takes an archive, sends blocks.
 pub struct Squeezer<W> {
     out: W,
+    /// How many bytes of the archive make a block.
+    size: usize,
     block: Vec<u8>,
     frame: Vec<u8>,
     context: CCtx<'static>,
@@ -28,14 +30,15 @@ pub struct Squeezer<W> {
 }
 
 impl<W: Write> Squeezer<W> {
-    /// Begins a stream of blocks.
+    /// Begins a stream of blocks of so many bytes of the archive, [`BLOCK`] at most.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn new(mut out: W) -> io::Result<Self> {
+    pub fn new(mut out: W, size: usize) -> io::Result<Self> {
         out.write_all(MAGIC)?;
-        let frame = vec![0; zstd_safe::compress_bound(BLOCK)];
-        Ok(Self { out, block: Vec::with_capacity(BLOCK), frame, context: CCtx::create(), pace: Pace::default() })
+        let size = size.clamp(1, BLOCK);
+        let frame = vec![0; zstd_safe::compress_bound(size)];
+        Ok(Self { out, size, block: Vec::with_capacity(size), frame, context: CCtx::create(), pace: Pace::default() })
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -83,13 +86,13 @@ fn put(out: &mut impl Write, pace: &mut Pace, header: &[u8], content: &[u8]) -> 
 
 impl<W: Write> Write for Squeezer<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(BLOCK - self.block.len());
+        let n = bytes.len().min(self.size - self.block.len());
         if self.block.is_empty() && n >= LARGE && !self.pace.wants_squeezing() {
             plain(&mut self.out, &mut self.pace, &bytes[..n])?;
             return Ok(n);
         }
         self.block.extend_from_slice(&bytes[..n]);
-        if self.block.len() == BLOCK {
+        if self.block.len() == self.size {
             self.send()?;
         }
         Ok(n)
@@ -192,7 +195,7 @@ mod tests {
     fn what_is_sent_is_what_was_written() {
         let content: Vec<u8> = (0..3 * MIB + 17).map(|n| (n / 100) as u8).collect();
         for slow in [false, true] {
-            let mut squeezer = Squeezer::new(Vec::new()).unwrap();
+            let mut squeezer = Squeezer::new(Vec::new(), BLOCK).unwrap();
             if slow {
                 squeezer.pace = pace(1.0, 500.0, 10.0);
             }

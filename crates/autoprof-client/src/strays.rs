@@ -23,11 +23,23 @@ const KILL_MS: u64 = 2_000;
 /// # Errors
 /// When waiting fails.
 pub fn end(dir: &Path) -> io::Result<usize> {
-    let found = find(dir);
+    end_those(|| find(dir, |pid, entry| has(pid, entry)))
+}
+
+/// The same, and other processes of the client's own program: attached controllers whose line is gone but not closed.
+///
+/// # Errors
+/// When waiting fails.
+pub fn end_all(dir: &Path) -> io::Result<usize> {
+    end_those(|| find(dir, |pid, entry| has(pid, entry) || runs_from(pid, dir)))
+}
+
+fn end_those(find: impl Fn() -> Vec<OwnedFd>) -> io::Result<usize> {
+    let found = find();
     let count = found.len();
     for (signal, patience_ms) in [(Signal::TERM, GRACE_MS), (Signal::KILL, KILL_MS)] {
         // What it started meanwhile is found as well.
-        let left = find(dir);
+        let left = find();
         for process in &left {
             let _ = pidfd_send_signal(process, signal);
         }
@@ -41,20 +53,25 @@ pub fn end(dir: &Path) -> io::Result<usize> {
     Ok(count)
 }
 
-fn find(dir: &Path) -> Vec<OwnedFd> {
+fn find(dir: &Path, is_ours: impl Fn(u32, &[u8]) -> bool) -> Vec<OwnedFd> {
     let entry = [CLIENT_VARIABLE.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat();
     let me = std::process::id();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != me);
     pids.filter_map(|pid| {
-        if !has(pid, &entry) {
+        if !is_ours(pid, &entry) {
             return None;
         }
         let process = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
         // The number may have been given to somebody else between the two.
-        has(pid, &entry).then_some(process)
+        is_ours(pid, &entry).then_some(process)
     })
     .collect()
+}
+
+/// Whether a process's program lies in a directory.
+fn runs_from(pid: u32, dir: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(dir))
 }
 
 fn has(pid: u32, entry: &[u8]) -> bool {

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use autoprof_protocol::{CLIENT_DIR_PREFIX, CONTROL_FILE, Kept, RESULTS_DIR, Swept};
+use autoprof_protocol::{CLIENT_DIR_PREFIX, CONTROL_FILE, EVENTS_FILE, Kept, RESULTS_DIR, Swept};
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{attach, clean, settings, strays};
 
@@ -53,6 +55,27 @@ pub fn sweep(tmpdir: &Path, how: How) -> io::Result<()> {
     Ok(())
 }
 
+/// Says that the results in a directory are wanted, for as long as the file is held.
+///
+/// # Errors
+/// When the directory cannot be opened.
+pub fn hold(dir: &Path) -> io::Result<fs::File> {
+    let dir = fs::File::open(dir)?;
+    // Several may fetch at once; a file system without locks is no reason not to.
+    let _ = flock(&dir, FlockOperation::NonBlockingLockShared);
+    Ok(dir)
+}
+
+/// Whether somebody fetches the results in a directory, or may come back for them: a controller that lost its host for a
+/// while looks for it as long as the client's lease.
+fn is_wanted(dir: &Path) -> bool {
+    let held = fs::File::open(dir)
+        .is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::AGAIN));
+    let spoke = fs::metadata(dir.join(EVENTS_FILE)).and_then(|meta| meta.modified());
+    let ago = spoke.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    held || ago.zip(lease_of(dir)).is_some_and(|(ago, lease)| ago < lease)
+}
+
 fn look(dir: &Path, meta: &fs::Metadata, how: How) -> Swept {
     let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
     let mut swept = Swept {
@@ -73,11 +96,13 @@ fn look(dir: &Path, meta: &fs::Metadata, how: How) -> Swept {
         Some(Kept::Young)
     } else if swept.bytes > 0 && !how.results {
         Some(Kept::Results)
+    } else if swept.bytes > 0 && is_wanted(dir) {
+        Some(Kept::Wanted)
     } else {
         None
     };
     if how.remove && swept.kept.is_none() {
-        let ended = strays::end(dir);
+        let ended = strays::end_all(dir);
         settings::restore(dir);
         let gone = ended.and_then(|_| clean::remove(dir));
         swept.removed = gone.is_ok();
@@ -88,9 +113,19 @@ fn look(dir: &Path, meta: &fs::Metadata, how: How) -> Swept {
 
 /// The run that a directory is of, from its control file.
 fn run_of(dir: &Path) -> Option<String> {
+    Some(said_by_control(dir, "\"run\": \"")?.split_once('"')?.0.to_owned())
+}
+
+/// How long the client of a directory would have gone on without its controller; none: as long as it went on at all.
+fn lease_of(dir: &Path) -> Option<Duration> {
+    let after = said_by_control(dir, "\"lease_ms\": ")?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().ok().map(Duration::from_millis)
+}
+
+/// What follows a key in the control file, which may be of another version: no more of it is understood.
+fn said_by_control(dir: &Path, key: &str) -> Option<String> {
     let control = fs::read(dir.join(CONTROL_FILE)).ok()?;
-    // No more of it is read: it may be of another version.
     let text = String::from_utf8_lossy(&control);
-    let (_, after) = text.split_once("\"run\": \"")?;
-    Some(after.split_once('"')?.0.to_owned())
+    Some(text.split_once(key)?.1.to_owned())
 }

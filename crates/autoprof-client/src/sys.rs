@@ -7,6 +7,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::Command,
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
 };
 
 use autoprof_protocol::StopSignal;
@@ -61,8 +62,10 @@ pub fn wake_on_time() {
 /// How a command is set up between `fork` and `exec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// As the client itself: a profiler in its window.
+    /// What a process has by default: a profiler in its window.
     Normal,
+    /// As the client itself while profilers collect: a tool that samples.
+    Sampling,
     /// Behind everything else on the host: work that is done when the test is over.
     Low,
 }
@@ -108,12 +111,100 @@ pub fn prepare_child(command: &mut Command, priority: Priority, file_limit: u64,
                     libc::setrlimit(resource, &raw const limit);
                 }
             }
-            if priority == Priority::Low {
-                step_back();
+            // The client's own bound would kill a tool, which does not expect its signal.
+            let mut bound: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut bound) == 0 {
+                bound.rlim_cur = bound.rlim_max;
+                libc::setrlimit(libc::RLIMIT_RTTIME, &raw const bound);
+            }
+            match priority {
+                // A client that has no real-time priority has its niceness from its parent, as it is.
+                Priority::Sampling if REALTIME.load(Ordering::Relaxed) => drop(set_policy(0, libc::SCHED_RR, 1)),
+                Priority::Sampling => {}
+                Priority::Normal => match ORIGINAL_NICE.load(Ordering::Relaxed) {
+                    UNCHANGED => {}
+                    nice => drop(libc::setpriority(libc::PRIO_PROCESS, 0, nice)),
+                },
+                Priority::Low => step_back(),
             }
             Ok(())
         });
     }
+}
+
+/// Whether this process has a real-time priority, which tools that sample then get too.
+static REALTIME: AtomicBool = AtomicBool::new(false);
+/// The niceness that this process began with, where it has another one by now.
+static ORIGINAL_NICE: AtomicI32 = AtomicI32::new(UNCHANGED);
+const UNCHANGED: i32 = i32::MIN;
+
+/// Gives this process the lowest real-time priority, with a bound on how long it may use a CPU without a pause. Its
+/// children begin with an ordinary one.
+///
+/// # Errors
+/// When it may not have one: `EPERM` also where the control group has no real-time runtime (`cpu.rt_runtime_us`).
+pub fn become_realtime(longest_run_us: u64) -> io::Result<()> {
+    extern "C" fn overran(_: libc::c_int) {
+        // At once, not when the client comes to look: it may never.
+        become_ordinary();
+        crate::scheduling::OVERRAN.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the handler makes only async-signal-safe calls and stores to atomics.
+    unsafe { libc::signal(libc::SIGXCPU, overran as *const () as libc::sighandler_t) };
+    // SAFETY: an all-zero `rlimit` is valid, and lives through both calls.
+    unsafe {
+        let mut bound: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut bound) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        bound.rlim_cur = bound.rlim_max.min(longest_run_us);
+        if libc::setrlimit(libc::RLIMIT_RTTIME, &raw const bound) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    set_policy(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1)?;
+    REALTIME.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Takes a real-time priority from this process.
+pub fn become_ordinary() {
+    REALTIME.store(false, Ordering::Relaxed);
+    make_ordinary(0);
+}
+
+/// Takes a real-time priority from a process; 0 is this one.
+pub fn make_ordinary(pid: u32) {
+    let _ = set_policy(pid, libc::SCHED_OTHER, 0);
+}
+
+fn set_policy(pid: u32, policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: an all-zero `sched_param` is valid.
+    let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
+    param.sched_priority = priority;
+    // SAFETY: `param` lives through the call.
+    if unsafe { libc::sched_setscheduler(pid, policy, &raw const param) } == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Makes this process less nice than others, if it may; its ordinary children are as nice as it was.
+pub fn raise_nice() -> bool {
+    // SAFETY: the calls take numbers alone. A niceness of -1 is told from an error by what comes of setting another.
+    let (before, raised) =
+        unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::setpriority(libc::PRIO_PROCESS, 0, -20) == 0) };
+    if raised {
+        ORIGINAL_NICE.store(before, Ordering::Relaxed);
+    }
+    raised
+}
+
+/// Gives this process's session another share of the CPUs (sched(7), autogroups), if it may.
+pub fn set_autogroup(nice: i32) -> bool {
+    let enabled = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
+    enabled.is_ok_and(|text| text.trim() == "1") && std::fs::write("/proc/self/autogroup", nice.to_string()).is_ok()
 }
 
 /// Puts this process behind everything else on the host: its CPUs and its disks.

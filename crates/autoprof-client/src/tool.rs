@@ -7,16 +7,15 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{ChildStdin, Command, Stdio},
-    sync::OnceLock,
 };
 
-use autoprof_protocol::{CLIENT_VARIABLE, Stop};
+use autoprof_protocol::{Environment, Stop};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
-    clock,
+    clock, environment,
     sys::{self, ChildEnd, Hangup, Priority, Signalled},
 };
 
@@ -29,15 +28,14 @@ const STRAY_GRACE_MS: u64 = 1_000;
 /// Longest end of standard error that is kept for an event.
 const LAST_WORDS: u64 = 2_000;
 
-/// The client's directory, which everything that it starts is told, so that it can be found.
-pub static HOME: OnceLock<PathBuf> = OnceLock::new();
-
 /// What to run, and where its output goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
     /// Program and arguments.
     pub argv: &'a [String],
-    /// Environment on top of the client's own.
+    /// What it begins with of variables.
+    pub environment: Environment,
+    /// Variables on top of that.
     pub env: &'a BTreeMap<String, String>,
     /// File for standard output; none: thrown away.
     pub stdout: Option<&'a str>,
@@ -59,6 +57,7 @@ impl<'a> Task<'a> {
         static NOTHING: BTreeMap<String, String> = BTreeMap::new();
         Self {
             argv,
+            environment: Environment::Clean,
             env: &NOTHING,
             stdout: None,
             merge_stderr: false,
@@ -89,6 +88,8 @@ pub struct Tool {
     next: Option<(i64, i32)>,
     /// CPU time at the last look, while it is not known to have settled.
     last_look: Option<u64>,
+    /// When its use of the CPU was looked at last, and what it was, for one with a real-time priority.
+    realtime: Option<(i64, u64)>,
 }
 
 impl Tool {
@@ -103,7 +104,8 @@ impl Tool {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir);
         command.stdin(if task.workload.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.env("LC_ALL", "C").env("TZ", "UTC").env("PATH", crate::facts::search_path()).envs(task.env);
+        environment::set(&mut command, task.environment);
+        command.envs(task.env);
         let append = |name: &str| OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(name));
         let stdout = task.stdout.map(append).transpose()?;
         match (&stdout, task.merge_stderr) {
@@ -111,9 +113,6 @@ impl Tool {
             _ => command.stderr(append(STDERR_FILE)?),
         };
         command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
-        if let Some(home) = HOME.get() {
-            command.env(CLIENT_VARIABLE, home);
-        }
         sys::prepare_child(&mut command, task.priority, task.file_limit, task.hangup);
         let mut child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("cannot run {program}: {e}")))?;
         let pid = child.id();
@@ -131,6 +130,7 @@ impl Tool {
             workload: task.workload.map(str::to_owned),
             next: None,
             last_look: None,
+            realtime: (task.priority == Priority::Sampling).then(|| (clock::boot_ns(), 0)),
         })
     }
 
@@ -223,6 +223,25 @@ impl Tool {
             let next = || (clock::boot_ns() + clock::millis(STRAY_GRACE_MS), libc::SIGKILL);
             self.next = (!self.group_gone).then(next);
         }
+    }
+
+    /// Takes a real-time priority from it, and from what it started, once they use too much of a CPU: microseconds of that
+    /// many nanoseconds.
+    pub fn bound_realtime(&mut self, is_too_much: impl Fn(u64, i64) -> bool) -> bool {
+        let Some((at, used)) = self.realtime.filter(|_| self.end.is_none()) else { return false };
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        let all: Vec<u32> = children.chain([self.pid]).collect();
+        // Clock ticks are hundredths of a second on every architecture that there is.
+        let ticks: u64 = all.iter().filter_map(|pid| Some(state(*pid)?.1)).sum();
+        let (now, now_used) = (clock::boot_ns(), ticks * 10_000);
+        self.realtime = Some((now, now_used));
+        if !is_too_much(now_used.saturating_sub(used), now - at) {
+            return false;
+        }
+        all.into_iter().for_each(sys::make_ordinary);
+        self.realtime = None;
+        true
     }
 
     /// Whether it says by a program that it runs when it has begun.

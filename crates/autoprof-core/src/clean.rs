@@ -64,7 +64,7 @@ async fn sweep_host(
     let begun = within("install", timeouts.install, beginning).await?;
     let probed = begun.probed.clone();
     let work = async {
-        begun.finish(session.as_ref(), store, &[]).await?;
+        begun.finish(store).await?;
         run(session.as_ref(), &probed.directory, &settings.tmpdir, how).await
     };
     let swept = within("install", timeouts.install, work).await;

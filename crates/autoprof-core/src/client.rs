@@ -9,7 +9,7 @@ use std::{
     fmt::{self, Display},
     future::Future,
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use autoprof_protocol::{
@@ -28,7 +28,7 @@ use crate::{
     registry::{NotRegistered, Registry},
     run::Recorder,
     signal::{Channel, ClientHandle, Signal, Signaler},
-    store::ClientStore,
+    store::{ClientStore, arch_word},
     sudo::Script,
     text,
     transport::{Command, ExitStatus, Session, capture},
@@ -39,6 +39,10 @@ use find::{Need, Standing};
 
 /// Most events that are taken of one client: an honest one says a few for each profiler and segment.
 const MOST_EVENTS: u64 = 20_000;
+/// A line over which so many signs of life were asked for in vain is dead, whatever its connection looks like...
+const UNANSWERED_BEATS: u32 = 3;
+/// ... but not before this: a host that is starved by what it runs answers late.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(15);
 /// How often a client that was found again is told the same.
 const MOST_TRIES: u32 = 4;
 /// Longest text that is kept of what a client says of one thing, in characters.
@@ -66,6 +70,10 @@ pub(crate) struct HostClient {
     questions: u64,
     /// The last one, until it is answered.
     question: Option<clocks::Question>,
+    /// Since when it has said nothing although it was asked.
+    unanswered: Option<Instant>,
+    /// When it last answered.
+    answered: Option<Instant>,
     /// What is known of its clock.
     compared: Option<clocks::Compared>,
     directory: Option<String>,
@@ -164,6 +172,8 @@ impl HostClient {
             facts: None,
             questions: 0,
             question: None,
+            unanswered: None,
+            answered: None,
             compared: None,
             directory: None,
             after: 0,
@@ -290,7 +300,7 @@ impl HostClient {
     pub(crate) async fn signal(
         &mut self,
         marker: Marker,
-        at: Option<SystemTime>,
+        at: Option<Instant>,
         timeout: Span,
         done: impl Fn(&EventKind) -> bool,
     ) -> Option<()> {
@@ -322,7 +332,7 @@ impl HostClient {
     async fn try_signal(
         &mut self,
         marker: Marker,
-        at: Option<SystemTime>,
+        at: Option<Instant>,
         timeout: Span,
         done: impl Fn(&EventKind) -> bool,
     ) -> Result<(), Trouble> {
@@ -354,6 +364,7 @@ impl HostClient {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
+        let silence = (beat * UNANSWERED_BEATS).max(SHORTEST_SILENCE);
         loop {
             if !self.is_up() {
                 return std::future::pending().await;
@@ -376,11 +387,12 @@ impl HostClient {
                     Ok(event) => self.heard(event),
                     Err(e) => self.lose(&e.to_string()),
                 },
-                _ = beats.tick() => {
-                    if let Err(e) = self.ask().await {
+                _ = beats.tick() => match self.unanswered.map(|since| since.elapsed()).filter(|silent| *silent > silence) {
+                    Some(silent) => self.lose(&format!("no answer for {} s", silent.as_secs())),
+                    None => if let Err(e) = self.ask().await {
                         self.lose(&e.to_string());
                     }
-                }
+                },
                 () = due => self.checkpoint().await,
             }
         }
@@ -389,7 +401,7 @@ impl HostClient {
     /// Takes an event; one that says that the client is no more means that it has to be looked for.
     fn heard(&mut self, event: Event) {
         let gone = match &event.kind {
-            EventKind::Failed { reason } => Some(text::one_line(reason)),
+            EventKind::Failed { reason } => Some(reason.to_string()),
             _ => None,
         };
         self.answer_of(&event);
@@ -547,7 +559,8 @@ impl HostClient {
             directory,
             after: self.after,
             run: self.context.recorder.with_manifest(|m| m.id.clone()),
-            arch: self.facts.as_ref().map(|facts| facts.arch.clone()).unwrap_or_default(),
+            // A plugin makes a path of it.
+            arch: self.facts.as_ref().and_then(|facts| arch_word(&facts.arch)).unwrap_or_default().to_owned(),
             programs: self.context.store.directories().to_vec(),
         };
         let timeout = self.context.settings.timeouts.connect;
@@ -576,7 +589,7 @@ impl HostClient {
             let event = event?;
             let over = done(&event.kind);
             let gone = match &event.kind {
-                EventKind::Failed { reason } => Some(text::one_line(reason)),
+                EventKind::Failed { reason } => Some(reason.to_string()),
                 _ => None,
             };
             self.take(event);
@@ -591,6 +604,10 @@ impl HostClient {
 
     /// Takes an event in: each once, and of a client that says without end only so many.
     fn take(&mut self, event: Event) {
+        self.unanswered = None;
+        if matches!(event.kind, EventKind::ClockSet { .. }) {
+            self.compared = None;
+        }
         if event.seq == 0 {
             // A sign of life is not worth a line.
             let event = HostEvent::Client { event: bounded(event) };
@@ -645,6 +662,7 @@ fn bounded(mut event: Event) -> Event {
             text.truncate(at);
         }
     };
+    let cut = |text: &mut text::HostText| text.truncate_chars(LONGEST_WORDS);
     match &mut event.kind {
         EventKind::Ready { boot_id, .. } => shorten(boot_id),
         EventKind::Began { profiler, .. } => shorten(profiler),
@@ -653,18 +671,21 @@ fn bounded(mut event: Event) -> Event {
             collecting.iter_mut().for_each(shorten);
         }
         EventKind::Ended(ended) => {
-            let texts =
-                [Some(&mut ended.profiler), Some(&mut ended.status), ended.reason.as_mut(), ended.last_words.as_mut()];
-            texts.into_iter().flatten().for_each(shorten);
+            shorten(&mut ended.profiler);
+            [Some(&mut ended.status), ended.reason.as_mut(), ended.last_words.as_mut()]
+                .into_iter()
+                .flatten()
+                .for_each(cut);
         }
         EventKind::ReportFailed { profiler, reason } => {
             shorten(profiler);
-            shorten(reason);
+            cut(reason);
         }
-        EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(shorten),
-        EventKind::LimitReached { limit } => shorten(limit),
+        EventKind::SettingChanged { path, from, to } => [path, from, to].into_iter().for_each(cut),
+        EventKind::Scheduling { reason, .. } => reason.as_mut().into_iter().for_each(cut),
+        EventKind::LimitReached { limit } => cut(limit),
         EventKind::Marked { name, .. } => shorten(name),
-        EventKind::Failed { reason } => shorten(reason),
+        EventKind::Failed { reason } => cut(reason),
         _ => {}
     }
     event

@@ -1,20 +1,19 @@
 //! Bringing a host's results back: one checked stream, unpacked safely, that goes on where an earlier one ended.
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, Read},
     sync::Arc,
+    time::Instant,
 };
 
 use autoprof_protocol::{
     DiskLimits,
-    archive::{ArchiveError, DecodeLimits, Decoder, FileHeader, Have, Item},
+    archive::{ArchiveError, DecodeLimits, Decoder, Have, MAX_FILES, MAX_PATH_BYTES},
 };
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt as _;
-use rustix::fs::OFlags;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::{
@@ -25,17 +24,18 @@ use crate::{
     manifest::FileRecord,
     text,
     transport::{Command, ExitStatus, OutputChunk, Process, ProcessInput, Session},
+    unpack::Unpacker,
 };
 
-/// Most files that one host may send, and most bytes of all their names.
-const MOST_FILES: u64 = 100_000;
-const MOST_PATH_BYTES: u64 = 8 << 20;
+/// How many bytes have to come every second, on average over [`How::stall`]; also how many verified bytes each second
+/// of tries over a line that breaks again and again has to bring.
+pub const LEAST_RATE: u64 = 1024;
 /// How much goes to the disk at once, where so much is there: less often than the network brings it.
 const BATCH: usize = 256 << 10;
 /// How many batches may wait for the disk.
 const BATCHES_AHEAD: usize = 8;
 /// How much of the packer's standard error is kept.
-const STDERR_LIMIT: usize = 16 * 1024;
+const STDERR_LIMIT: usize = 64 * 1024;
 /// Later windows of a run lie in directories of this name beside the first one's profilers.
 const WINDOW_PREFIX: &str = "window-";
 
@@ -65,9 +65,12 @@ pub enum CollectError {
         /// What it said.
         said: String,
     },
-    /// Nothing came for too long.
-    #[error("nothing came for {0}")]
+    /// Nothing came for too long, or hardly anything.
+    #[error("received less than 1 KiB/s for {0}")]
     Stalled(Span),
+    /// It all took too long.
+    #[error("not complete within {0}")]
+    TooLong(Span),
 }
 
 impl CollectError {
@@ -79,7 +82,7 @@ impl CollectError {
             // A packer that a signal ended has gone with its connection, or with its host.
             Self::Packer { status, .. } => matches!(status, ExitStatus::Signal(_)),
             // Also one that is cut short: had the connection cut it, that would be the error.
-            Self::Archive(_) | Self::Write { .. } => false,
+            Self::Archive(_) | Self::Write { .. } | Self::TooLong(_) => false,
         }
     }
 }
@@ -100,8 +103,12 @@ pub struct How {
     pub purpose: Purpose,
     /// Most bytes that the host may send.
     pub most_bytes: u64,
-    /// How long nothing may come.
+    /// How long hardly anything may come: less than [`LEAST_RATE`].
     pub stall: Span,
+    /// How long it may take altogether, and until when that is.
+    pub total: (Span, Instant),
+    /// How much of the archive is compressed together: what is cut on its way is lost with its block.
+    pub block: usize,
     /// The host's segment: files of earlier ones were cut by a reboot, which may have taken back from the host's disk
     /// what a checkpoint had brought here before.
     pub segment: u32,
@@ -133,7 +140,8 @@ pub fn most_bytes(disk: &DiskLimits) -> u64 {
 ///
 /// What came before something failed is kept, and is where the next try goes on.
 pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Path, how: How) -> Collection {
-    let How { purpose, most_bytes, stall, segment, writing } = how;
+    let How { purpose, most_bytes, segment, .. } = how;
+    let writing = Arc::clone(&how.writing);
     // A collection that was given up may still be writing what it had received.
     let turn = writing.lock_owned().await;
     let target = directory.to_owned();
@@ -145,7 +153,7 @@ pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Pa
     };
     let (batches, received) = mpsc::channel(BATCHES_AHEAD);
     let lines = have.lines();
-    let limits = DecodeLimits { files: MOST_FILES, bytes: most_bytes, path_bytes: MOST_PATH_BYTES };
+    let limits = DecodeLimits { files: MAX_FILES, bytes: most_bytes, path_bytes: MAX_PATH_BYTES };
     let decoder = Decoder::resuming(limits, have.hashers);
     let target = directory.to_owned();
     // Hashing and writing block: they have a thread of their own, which ends when the channel does.
@@ -153,7 +161,7 @@ pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Pa
         let _turn = turn;
         unpack(received, target, decoder, segment)
     });
-    let transferred = transfer(session, client_dir, lines, batches, stall).await;
+    let transferred = transfer(session, client_dir, lines, batches, &how).await;
     let (mut collection, unpacked) = match unpacker.await {
         Ok(done) => done,
         Err(e) => return failed(CollectError::Write { path: directory.to_owned(), source: io::Error::other(e) }),
@@ -163,7 +171,7 @@ pub async fn collect(session: &dyn Session, client_dir: &str, directory: &Utf8Pa
         (Err(e), Ok(()) | Err(CollectError::Archive(ArchiveError::Cut { .. }))) => Some(e),
         (_, Err(e)) => Some(e),
         (Ok(left_out), Ok(())) => {
-            collection.left_out = left_out;
+            collection.left_out.extend(left_out);
             None
         }
     };
@@ -181,12 +189,13 @@ fn failed(error: CollectError) -> Collection {
 pub fn inventory(directory: &Utf8Path, verified: &BTreeMap<String, String>) -> io::Result<Vec<FileRecord>> {
     let mut records = Vec::new();
     for path in files(directory)? {
-        let bytes = fs::metadata(directory.join(&path))?.len();
+        let Ok(mut file) = open(directory, &path) else { continue };
+        let bytes = file.metadata()?.len();
         let record = match verified.get(&path) {
             Some(blake3) => FileRecord { path, bytes, blake3: blake3.clone(), cut: false },
             None => {
                 let mut hasher = blake3::Hasher::new();
-                io::copy(&mut File::open(directory.join(&path))?, &mut hasher)?;
+                io::copy(&mut file, &mut hasher)?;
                 FileRecord { path, bytes, blake3: hasher.finalize().to_hex().to_string(), cut: true }
             }
         };
@@ -195,19 +204,27 @@ pub fn inventory(directory: &Utf8Path, verified: &BTreeMap<String, String>) -> i
     Ok(records)
 }
 
-/// Paths of the regular files below a host's directory, in the order of their names.
+/// Opens a file that is here. One that cannot be read costs itself: it is asked for again, or does not count.
+fn open(directory: &Utf8Path, path: &str) -> io::Result<File> {
+    let opened = File::open(directory.join(path));
+    opened.inspect_err(|e| tracing::warn!("cannot read {path} of the results: {e}"))
+}
+
+/// Paths of the regular files below a host's directory, in the order of their names. Nothing has a name there that is not
+/// UTF-8 but what others put there.
 fn files(directory: &Utf8Path) -> io::Result<Vec<String>> {
     fn walk(directory: &Utf8Path, below: &str, found: &mut Vec<String>) -> io::Result<()> {
         let entries = match directory.read_dir_utf8() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        for entry in entries {
-            let entry = entry?;
+        for entry in entries.flatten() {
             let path = format!("{below}{}", entry.file_name());
-            let kind = entry.file_type()?;
+            let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && !(below.is_empty() && path.starts_with(WINDOW_PREFIX)) {
-                walk(entry.path(), &format!("{path}/"), found)?;
+                if let Err(e) = walk(entry.path(), &format!("{path}/"), found) {
+                    tracing::warn!("cannot read {path} of the results: {e}");
+                }
             } else if kind.is_file() {
                 found.push(path);
             }
@@ -236,7 +253,7 @@ impl Here {
 fn look(directory: &Utf8Path, purpose: Purpose) -> io::Result<Here> {
     let mut here = Here { have: Vec::new(), hashers: BTreeMap::new() };
     for path in files(directory)? {
-        let mut file = File::open(directory.join(&path))?;
+        let Ok(mut file) = open(directory, &path) else { continue };
         let mut hasher = blake3::Hasher::new();
         let bytes = match purpose {
             // Bounded by what is here now, whatever becomes of the file.
@@ -258,31 +275,40 @@ async fn transfer(
     client_dir: &str,
     have: Bytes,
     batches: mpsc::Sender<Vec<Bytes>>,
-    stall: Span,
+    how: &How,
 ) -> Result<Vec<String>, CollectError> {
-    let stalled = |_| CollectError::Stalled(stall);
-    let command = Command::new([install::program(client_dir), "pack".into(), client_dir.into()]);
-    let Process { input: stdin, mut output } =
-        tokio::time::timeout(stall.0, session.exec(&command)).await.map_err(stalled)??;
-    tokio::time::timeout(stall.0, feed(stdin, have)).await.map_err(stalled)??;
+    let mut patience = Patience::new(how);
+    let argv = [install::program(client_dir), "pack".into(), client_dir.into(), how.block.to_string()];
+    let command = Command::new(argv);
+    let Process { input: stdin, mut output } = patience.within(session.exec(&command)).await??;
+    patience.within(feed(stdin, have)).await??;
     let mut stderr = Vec::new();
     let (mut batch, mut batched) = (Vec::new(), 0);
     loop {
         // What is there already is taken without waiting; what has to be waited for finds nothing kept back.
         let ready = if batched < BATCH { output.next().now_or_never() } else { None };
         let next = match ready {
-            Some(next) => next?,
+            Some(next) => next.map_err(CollectError::from),
             None => {
                 batched = 0;
                 // The unpacker has gone when it met something that it does not take; its error says what.
                 if !batch.is_empty() && batches.send(std::mem::take(&mut batch)).await.is_err() {
                     return Ok(Vec::new());
                 }
-                tokio::time::timeout(stall.0, output.next()).await.map_err(stalled)??
+                patience.within(output.next()).await.and_then(|next| next.map_err(CollectError::from))
+            }
+        };
+        let next = match next {
+            Ok(next) => next,
+            Err(e) => {
+                // What came before the line broke need not come again.
+                let _ = batches.send(batch).await;
+                return Err(e);
             }
         };
         match next {
             OutputChunk::Stdout(data) => {
+                patience.received(data.len());
                 batched += data.len();
                 batch.push(data);
             }
@@ -303,18 +329,53 @@ async fn transfer(
     }
 }
 
+/// How long a transfer is waited for: in each span of time so much has to come, and all of it has an end.
+struct Patience {
+    stall: Span,
+    total: (Span, Instant),
+    since: Instant,
+    bytes: u64,
+}
+
+impl Patience {
+    fn new(how: &How) -> Self {
+        Self { stall: how.stall, total: how.total, since: Instant::now(), bytes: 0 }
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.since.elapsed() >= self.stall.0 && self.is_enough() {
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.bytes >= LEAST_RATE * self.stall.0.as_secs()
+    }
+
+    async fn within<T>(&mut self, work: impl Future<Output = T>) -> Result<T, CollectError> {
+        tokio::pin!(work);
+        loop {
+            let until = (self.since + self.stall.0).min(self.total.1);
+            if let Ok(done) = tokio::time::timeout_at(until.into(), &mut work).await {
+                return Ok(done);
+            }
+            if Instant::now() >= self.total.1 {
+                return Err(CollectError::TooLong(self.total.0));
+            }
+            if !self.is_enough() {
+                return Err(CollectError::Stalled(self.stall));
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+}
+
 async fn feed(mut stdin: Box<dyn ProcessInput>, have: Bytes) -> Result<(), TransportError> {
     if !have.is_empty() {
         stdin.write(have).await?;
     }
     stdin.close().await
-}
-
-struct Unpacker {
-    directory: Utf8PathBuf,
-    segment: u32,
-    current: Option<(Utf8PathBuf, File, String)>,
-    collection: Collection,
 }
 
 fn unpack(
@@ -323,7 +384,7 @@ fn unpack(
     mut decoder: Decoder,
     segment: u32,
 ) -> (Collection, Result<(), CollectError>) {
-    let mut unpacker = Unpacker { directory, segment, current: None, collection: Collection::default() };
+    let mut unpacker = Unpacker::new(directory, segment);
     let mut result = Ok(());
     let mut blocks = Blocks::default();
     while let Some(batch) = batches.blocking_recv() {
@@ -336,71 +397,4 @@ fn unpack(
     }
     let result = result.and_then(|()| decoder.finish().map(drop).map_err(CollectError::from));
     (unpacker.collection, result)
-}
-
-impl Unpacker {
-    fn take(&mut self, item: Item<'_>) -> Result<(), CollectError> {
-        match item {
-            Item::Begin(header) => {
-                let path = self.directory.join(&header.path);
-                if header.from == 0 && segment_of(&header.path) < self.segment {
-                    let here = fs::metadata(&path).map_or(0, |meta| meta.len());
-                    if here > header.size {
-                        // What is here was on the host before it lost it: it stands, as a beginning.
-                        self.current = None;
-                        return Ok(());
-                    }
-                    if here > 0 {
-                        // Written anew at its end (perf's header), or torn: nobody can tell, so both are kept.
-                        let kept = Utf8PathBuf::from(format!("{path}.checkpoint"));
-                        fs::rename(&path, &kept).map_err(|source| CollectError::Write { path: kept, source })?;
-                    }
-                }
-                let file = open(&path, &header).map_err(|source| CollectError::Write { path: path.clone(), source })?;
-                self.current = Some((path, file, header.path));
-            }
-            Item::Content(content) => {
-                self.collection.received += content.len() as u64;
-                if let Some((path, file, _)) = &mut self.current {
-                    file.write_all(content).map_err(|source| CollectError::Write { path: path.clone(), source })?;
-                }
-            }
-            Item::Verified(blake3) => {
-                if let Some((_, _, name)) = self.current.take() {
-                    self.collection.verified.insert(name, blake3);
-                }
-            }
-            Item::End(_) => {}
-        }
-        Ok(())
-    }
-}
-
-/// The segment that a file is of; the client's log is of all.
-fn segment_of(path: &str) -> u32 {
-    let mut parts = path.split('/').skip(1);
-    match parts.next().map(|part| part.strip_prefix("segment-").and_then(|n| n.parse().ok())) {
-        None => u32::MAX,
-        Some(None) => 1,
-        Some(Some(n)) => n,
-    }
-}
-
-/// Opens the file of an entry and makes the directories above it. The path was checked by the decoder, and everything
-/// below the host's directory was made by autoprof, so that no link can be on the way.
-fn open(path: &Utf8Path, header: &FileHeader) -> io::Result<File> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mut options = OpenOptions::new();
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).mode(0o644);
-    if header.from > 0 {
-        let file = options.append(true).open(path)?;
-        let length = file.metadata()?.len();
-        if length != header.from {
-            return Err(io::Error::other(format!("it changed meanwhile: {length} bytes, and not {}", header.from)));
-        }
-        return Ok(file);
-    }
-    options.write(true).create(true).truncate(true).open(path)
 }

@@ -13,7 +13,7 @@ use crate::{
     event::RunEventKind,
     host::Host,
     job::{Require, WindowSettings},
-    manifest::{HostRecord, HostStep, Manifest, ProfilerState, RunPhase, RunSettings},
+    manifest::{HostRecord, Manifest, RunPhase, RunSettings},
     marks,
     profiler::LifecycleError,
     profilers::{AddError, ProfilerSet, Profilers, Rejoin},
@@ -426,7 +426,10 @@ async fn open_window(
             Ok(Ok(()))
         }
         Err(end) => {
-            if matches!(end, End::NotStarted) {
+            if matches!(end, End::NotStarted) && profilers.is_started() {
+                // What did start is stopped in order, so that what it says and left is on record.
+                close_window(recorder, profilers).await?;
+            } else if matches!(end, End::NotStarted) {
                 profilers.abort_failed().await;
             } else {
                 profilers.abort().await;
@@ -445,14 +448,14 @@ async fn prepare(
     let mut interrupts = env.interrupts.clone();
     let preparing = async {
         profilers.before_start(&plan.hosts).await?;
-        if !can_begin(&recorder.manifest()) {
+        if !recorder.with_manifest(Manifest::can_begin) {
             return Ok::<bool, ConductError>(false);
         }
         // With windows, what the test prints starts the profilers.
         if plan.windows.is_none() {
             profilers.start(&plan.hosts).await?;
         }
-        Ok(can_begin(&recorder.manifest()))
+        Ok(recorder.with_manifest(Manifest::can_begin))
     };
     tokio::pin!(preparing);
     tokio::select! {
@@ -464,14 +467,6 @@ async fn prepare(
         }
         able = &mut preparing => Ok(if able? { Ok(()) } else { Err(End::NotStarted) }),
     }
-}
-
-/// Whether enough hosts could begin: none of their profilers was refused or has failed.
-fn can_begin(manifest: &Manifest) -> bool {
-    let able = manifest.hosts.values().filter(|host| {
-        host.step != HostStep::Failed && host.profilers.values().all(|p| p.state != ProfilerState::Failed)
-    });
-    manifest.require.is_met(able.count(), manifest.hosts.len())
 }
 
 async fn close_window(recorder: &Recorder, profilers: &mut Profilers) -> Result<(), ConductError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::Args,
     error::{ArgError, ConvertError},
+    quantity::TableInfo,
 };
 
 /// Turns a profiler's arguments into what the client runs.
@@ -49,8 +50,11 @@ pub struct RawResults {
     pub args: Args,
     /// When its tool began to collect, in nanoseconds since 1970-01-01 UTC by the host's clock.
     pub began_unix_ns: i64,
-    /// When its tool was gone, likewise.
+    /// When its tool was gone, likewise; where [`Self::end_unknown`], the latest that it can have been.
     pub ended_unix_ns: i64,
+    /// Whether nobody saw the tool end: the host was lost.
+    #[serde(default)]
+    pub end_unknown: bool,
     /// What is known of the host.
     pub facts: HostFacts,
     /// When somebody set the host's clock meanwhile, in the order of time.
@@ -90,6 +94,26 @@ pub struct Table {
     /// Plugins from before this field do not give it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired: Option<u64>,
+    /// Why the table holds less than it should; its profiler is `partial` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+    /// How many samples a table with a fixed interval has; none: it has no fixed interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
+    /// Whether a table without rows is a valid result: the files were understood, and nothing had happened.
+    ///
+    /// Without this, a table that has no row although the profiler left data makes the profiler `partial`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_empty: bool,
+}
+
+/// How many samples a table has, and how many its window has room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SampleCount {
+    /// Samples that the window has room for.
+    pub expected: u64,
+    /// Samples that are there.
+    pub got: u64,
 }
 
 /// What a profiler is called and takes. Plugins give it as a constant: it is part of the plugin's note and can be
@@ -107,6 +131,10 @@ pub struct ProfilerInfo {
     pub tools: Cow<'static, str>,
     /// What it typically runs, for people.
     pub example: Cow<'static, str>,
+    /// The tables that it makes, and which quantities they measure; a table that is not here is drawn by the units in
+    /// its column names. Plugins from before this field do not give it.
+    #[serde(default, skip_serializing_if = "<[TableInfo]>::is_empty")]
+    pub tables: Cow<'static, [TableInfo]>,
 }
 
 impl ProfilerInfo {
@@ -119,6 +147,7 @@ impl ProfilerInfo {
             params: Cow::Borrowed(&[]),
             tools: Cow::Borrowed(""),
             example: Cow::Borrowed(""),
+            tables: Cow::Borrowed(&[]),
         }
     }
 
@@ -143,6 +172,14 @@ impl ProfilerInfo {
     #[must_use]
     pub const fn example(mut self, example: &'static str) -> Self {
         let old = std::mem::replace(&mut self.example, Cow::Borrowed(example));
+        std::mem::forget(old);
+        self
+    }
+
+    /// With these tables, which say what their columns measure.
+    #[must_use]
+    pub const fn tables(mut self, tables: &'static [TableInfo]) -> Self {
+        let old = std::mem::replace(&mut self.tables, Cow::Borrowed(tables));
         std::mem::forget(old);
         self
     }

@@ -12,6 +12,7 @@ use crate::{
     host::Host,
     job::Require,
     manifest::{ClockOffset, FileRecord, HostError, RunPhase, RunSettings},
+    quantity::TableInfo,
 };
 
 /// One line of a run's `events.jsonl`.
@@ -97,6 +98,13 @@ pub enum RunEventKind {
     Interrupted {
         /// What did: a signal's name, or a limit.
         by: String,
+    },
+    /// A profiler declared what its tables measure.
+    Tables {
+        /// The profiler.
+        profiler: String,
+        /// Its tables.
+        tables: Vec<TableInfo>,
     },
     /// Nothing is left to do.
     Finished {

@@ -1,18 +1,20 @@
 //! Putting the client on a host: find a directory, send the program, learn the host's facts.
 use autoprof_protocol::{CLIENT_DIR_PREFIX, CLIENT_PROGRAM, HostFacts, PROTOCOL_VERSION, Standing, ToolProbe};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::{
     error::TransportError,
+    preamble::random_word,
     store::{ClientStore, NoClient},
     text,
-    transport::{Captured, Command, ExitStatus, OutputChunk, Process, Session, capture, converse},
+    transport::{Captured, Command, ExitStatus, OutputChunk, Process, Session, capture},
 };
 
 /// Most that a step of the installation may print.
 const OUTPUT_LIMIT: usize = 1 << 20;
-/// What our own lines begin with: a login may print anything else before them.
-const MARK: &str = "@autoprof";
+/// What tells the host that the controller has the client's facts.
+const CONFIRMATION: &str = "ok\n";
 /// Finds the architecture and makes the client's directory. One line, and no character that a login shell other than
 /// POSIX's could take amiss inside single quotes.
 ///
@@ -20,37 +22,50 @@ const MARK: &str = "@autoprof";
 /// parent can put another directory in the place of ours: so it has to be root's or this user's, no link, and sticky if
 /// others write in it. One that is not is left alone for a parent that is this user's (`PARENT-UID`). A run that ends
 /// may remove the empty parent just before the directory is made in it, so there are several tries.
-const PROBE: &str = "umask 077; u=$(id -u); p=$1; m=1777; n=0; \
+///
+/// From then on a script that ends, by itself or since its connection was cut, removes the directory: a controller that
+/// heard nothing of it would never come back for it. Only one that is told so (`CONFIRM`) leaves it.
+const PROBE: &str = "umask 077; LC_ALL=C; export LC_ALL; u=$(id -u); p=$1; m=1777; n=0; \
     ok() { set -- $(ls -ldn \"$1\" 2>/dev/null); [ \"$3\" = 0 ] || [ \"$3\" = $u ] || return 1; \
     case $1 in d????????[tT]*) return 0;; d????w*|d???????w*) return 1;; d*) return 0;; esac; return 1; }; \
+    undo() { cd /; rm -rf \"$d\"; if [ $m = 700 ] || [ -k \"$p\" ]; then rmdir \"$p\" 2>/dev/null; fi; }; \
     while [ $n -lt 9 ]; do n=$((n+1)); mkdir -p -m $m \"$p\" 2>/dev/null; \
     if ok \"$p\"; then d=$(mktemp -d \"$p/$2XXXXXXXX\" 2>/dev/null) && break; d=; \
     elif [ -d \"$p\" ] || [ -L \"$p\" ]; then \
     [ $m = 1777 ] || { echo \"$3 untrusted $(ls -ldn \"$p\")\"; exit 5; }; p=$1-$u; m=700; fi; done; \
     [ -n \"$d\" ] || { mkdir -p \"$p\"; mktemp -d \"$p/$2XXXXXXXX\"; exit 3; }; \
-    a=$(uname -m)";
+    trap undo EXIT; trap \"exit 6\" HUP INT TERM PIPE; \
+    a=$(uname -m); cd \"$d\" || exit 3";
 /// Uses a client's program that an earlier run left here (`$5` are the digests of those that would do, by architecture).
 /// It lies in a directory of this user's alone, so nobody else can have changed it; that it is whole is seen by the digest
 /// that it says of itself.
 const REUSE: &str = "q=$p/autoprof-client.$u; k=; for w in $5; do case $w in $a-*) k=$q/$w;; esac; done; \
     own() { t=$2; set -- $(ls -ldn \"$1\" 2>/dev/null); [ \"$3\" = $u ] || return 1; \
-    case $1 in ${t}rwx------*) return 0;; esac; return 1; }; \
-    if [ -n \"$k\" ] && own \"$q\" d && own \"$k\" - && { ln \"$k\" $4 || cp \"$k\" $4; } 2>/dev/null; \
-    then echo \"$3 $a $d kept\"; c=$4; shift 6; exec \"./$c\" facts . \"$@\"; fi; \
-    echo \"$3 $a $d\"";
-/// Takes the client's program from standard input and becomes it. It gets its name when it is whole; of one that does not
-/// come nothing is run.
-const RECEIVE: &str =
-    "cat > \"$c.new\" && [ -s \"$c.new\" ] && chmod 700 \"$c.new\" && mv -f \"$c.new\" \"$c\" || exit 4";
+    case $1 in ${t}rwx------*) return 0;; esac; return 1; }; c=$4; s=; \
+    if [ -n \"$k\" ] && own \"$q\" d && own \"$k\" - && { ln \"$k\" $c || cp \"$k\" $c; } 2>/dev/null; \
+    then s=kept; fi; echo \"$3 $a $d $s\"";
+/// Takes the client's program from standard input, its length in a line before it; none is needed of one that is here. It
+/// gets its name when it is whole; of one that does not come nothing is run.
+const RECEIVE_SIZED: &str = "read -r n || exit 6; if [ \"$n\" = 0 ]; then :; else rm -f $c; \
+    take() { head -c \"$1\"; }; head -c 1 </dev/null >/dev/null 2>&1 || take() { dd bs=1 count=\"$1\" 2>/dev/null; }; \
+    take \"$n\" > $c.new || exit 4; [ $(wc -c < $c.new) -eq \"$n\" ] || exit 6; \
+    chmod 700 $c.new && mv -f $c.new $c || exit 4";
 /// Leaves the program for the next run, in the place of an older one.
 const KEEP: &str = "if [ \"$6\" = keep ] && [ -n \"$k\" ]; then mkdir -m 700 \"$q\" 2>/dev/null; \
-    own \"$q\" d && rm -f \"$q\"/* && ln $c \"$k\" 2>/dev/null; fi";
+    own \"$q\" d && rm -f \"$q\"/* && ln $c \"$k\" 2>/dev/null; fi; fi";
+/// Has the program say its facts and wait until the controller has them; then the directory stays.
+const CONFIRM: &str = "shift 6; ./$c install . \"$@\" || exit $?; trap - EXIT HUP INT TERM PIPE; exit 0";
+
+/// Takes the client's program from standard input. It gets its name when it is whole; of one that does not come nothing
+/// is run.
+const RECEIVE: &str =
+    "cat > \"$c.new\" && [ -s \"$c.new\" ] && chmod 700 \"$c.new\" && mv -f \"$c.new\" \"$c\" || exit 4";
 /// Becomes the program.
 const BECOME: &str = "exec \"./$c\" facts . \"$@\"";
 
 /// Makes a directory, says where it is, and takes the program there, if none is there to be used.
 fn enter() -> String {
-    format!("{PROBE}; cd \"$d\" || exit 3; {REUSE}; c=$4; {RECEIVE}; {KEEP}; shift 6; {BECOME}")
+    format!("{PROBE}; {REUSE}; {RECEIVE_SIZED}; {KEEP}; {CONFIRM}")
 }
 
 /// Takes the program into a directory that is there.
@@ -61,7 +76,7 @@ fn reenter() -> String {
 /// Removes a client's directory without the client, and the parent if autoprof made it (it is sticky, or the user's own)
 /// and it is empty.
 /// An installation that was cut off may just be putting something in.
-pub(crate) const REMOVE: &str = "rm -rf \"$1\" || { sleep 1; rm -rf \"$1\"; } || exit 1; p=$(dirname \"$1\"); u=$(id -u); \
+pub(crate) const REMOVE: &str = "rm -rf \"$1\" || { chmod -R u+rwX \"$1\"; sleep 1; rm -rf \"$1\"; } || exit 1; p=$(dirname \"$1\"); u=$(id -u); \
     case $p in *-$u) rmdir \"$p\" 2>/dev/null;; *) [ -k \"$p\" ] && rmdir \"$p\" 2>/dev/null;; esac; true";
 /// Says what there is of a client.
 const STATE: &str = "cd \"$1\" 2>/dev/null || { echo \"$2 gone $(cat /proc/sys/kernel/random/boot_id)\"; exit 0; }; \
@@ -139,7 +154,7 @@ impl InstallError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
     /// Machine architecture.
-    pub arch: String,
+    pub arch: text::HostText,
     /// The client's directory.
     pub directory: String,
 }
@@ -152,8 +167,10 @@ pub struct Begun {
     /// Whether the program of an earlier run is there, so that none is sent.
     pub kept: bool,
     process: Process,
-    /// What has been said after that.
-    said: Vec<u8>,
+    /// What has been printed.
+    printed: Captured,
+    /// The word that our own lines begin with.
+    mark: String,
 }
 
 /// What is asked of an installation.
@@ -173,35 +190,34 @@ pub struct Wanted<'a> {
 /// # Errors
 /// See [`InstallError`].
 pub async fn begin(session: &dyn Session, store: &ClientStore, wanted: Wanted<'_>) -> Result<Begun, InstallError> {
+    begin_with(session, store.known(), wanted).await
+}
+
+/// The same without a program that an earlier run left: it did not work.
+///
+/// # Errors
+/// See [`InstallError`].
+pub async fn begin_anew(session: &dyn Session, wanted: Wanted<'_>) -> Result<Begun, InstallError> {
+    begin_with(session, "", wanted).await
+}
+
+/// The same with a list of the programs that may be used if an earlier run left them.
+async fn begin_with(session: &dyn Session, known: &str, wanted: Wanted<'_>) -> Result<Begun, InstallError> {
     let Wanted { tmpdir, probes, keep_client } = wanted;
-    let known = store.known();
     let keep = if keep_client { "keep" } else { "leave" };
-    let head = [tmpdir, CLIENT_DIR_PREFIX, MARK, CLIENT_PROGRAM, known, keep].map(str::to_owned);
+    let mark = random_word();
+    let head = [tmpdir, CLIENT_DIR_PREFIX, &mark, CLIENT_PROGRAM, known, keep].map(str::to_owned);
     let command = Command::sh(&enter(), head.into_iter().chain(probes.iter().map(ToString::to_string)));
     let mut process = session.exec(&command).await?;
-    let mut done = Captured { stdout: Vec::new(), stderr: Vec::new(), status: ExitStatus::Code(0) };
-    let ended = loop {
-        match process.output.next().await? {
-            OutputChunk::Stdout(data) => done.stdout.extend_from_slice(&data),
-            OutputChunk::Stderr(data) => done.stderr.extend_from_slice(&data),
-            OutputChunk::Exit(status) => {
-                done.status = status;
-                break true;
-            }
-        }
-        // An answer is there when its line is.
-        if answer(&done.stdout).is_some_and(|words| matches!(words.len(), 2 | 3)) {
-            break false;
-        }
-        if done.stdout.len() + done.stderr.len() > OUTPUT_LIMIT {
-            return Err(InstallError::Unusable(said(&done)));
-        }
-    };
-    let words = answer(&done.stdout).unwrap_or_default();
+    let mut printed = Captured { stdout: Vec::new(), stderr: Vec::new(), status: ExitStatus::Code(0) };
+    // An answer is there when its line is.
+    let answered = |printed: &Captured| answer(&printed.stdout, &mark).is_some();
+    let ended = !read_until(&mut process, &mut printed, answered).await?;
+    let words = answer(&printed.stdout, &mark).unwrap_or_default();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [arch, directory, kept @ ..] if !ended && kept.len() < 2 && is_ours(directory, tmpdir) => {
-            let probed = Probed { arch: (*arch).to_owned(), directory: (*directory).to_owned() };
-            Ok(Begun { probed, kept: *kept == ["kept"], process, said: done.stdout })
+            let probed = Probed { arch: (*arch).into(), directory: (*directory).to_owned() };
+            Ok(Begun { probed, kept: *kept == ["kept"], process, printed, mark })
         }
         ["untrusted", mode, _, owner, ..] => Err(InstallError::Untrusted {
             tmpdir: tmpdir.to_owned(),
@@ -210,49 +226,90 @@ pub async fn begin(session: &dyn Session, store: &ClientStore, wanted: Wanted<'_
                  this user's own beside it is no better (mode {mode}, uid {owner})"
             )),
         }),
-        _ if done.status == ExitStatus::Code(3) => {
-            Err(InstallError::Directory { tmpdir: tmpdir.to_owned(), reason: said(&done) })
+        _ if printed.status == ExitStatus::Code(3) => {
+            Err(InstallError::Directory { tmpdir: tmpdir.to_owned(), reason: said(&printed) })
         }
-        _ => Err(InstallError::Unusable(said(&done))),
+        _ => Err(InstallError::Unusable(said(&printed))),
     }
 }
 
-/// The words of the last whole line that is ours.
-fn answer(stdout: &[u8]) -> Option<Vec<String>> {
+/// Reads what a process prints until there is enough of it; false: it ended before.
+async fn read_until(
+    process: &mut Process,
+    printed: &mut Captured,
+    enough: impl Fn(&Captured) -> bool,
+) -> Result<bool, InstallError> {
+    loop {
+        match process.output.next().await? {
+            OutputChunk::Stdout(data) => printed.stdout.extend_from_slice(&data),
+            OutputChunk::Stderr(data) => printed.stderr.extend_from_slice(&data),
+            OutputChunk::Exit(status) => {
+                printed.status = status;
+                return Ok(false);
+            }
+        }
+        if enough(printed) {
+            return Ok(true);
+        }
+        if printed.stdout.len() + printed.stderr.len() > OUTPUT_LIMIT {
+            return Err(InstallError::Unusable(said(printed)));
+        }
+    }
+}
+
+/// The words of the last whole line that is ours. Something else may stand before it in its line.
+fn answer(stdout: &[u8], mark: &str) -> Option<Vec<String>> {
     let out = String::from_utf8_lossy(stdout);
-    let whole = &out[..=out.rfind('\n')?];
-    let line = whole.lines().rev().find_map(|line| line.trim().strip_prefix(MARK))?;
+    let (_, after) = out.rsplit_once(mark)?;
+    let (line, _) = after.split_once('\n')?;
     Some(line.split_whitespace().map(str::to_owned).collect())
 }
 
+/// The JSON that begins somewhere in a text and is what is looked for, whatever stands before and behind it.
+fn find_json<T: DeserializeOwned>(text: &str, is_it: impl Fn(&T) -> bool) -> Option<T> {
+    let at = |at: usize| serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok();
+    text.match_indices('{').filter_map(|(start, _)| at(start)).find(is_it)
+}
+
 impl Begun {
-    /// Sends the client for the host's architecture, if it is not there; it runs there, and its facts are taken.
+    /// Sends the client for the host's architecture, if it is not there; it runs there, and its facts are taken. The
+    /// host keeps the directory from then on.
     ///
     /// # Errors
-    /// See [`InstallError`].
-    pub async fn finish(
-        self,
-        session: &dyn Session,
-        store: &ClientStore,
-        probes: &[ToolProbe],
-    ) -> Result<HostFacts, InstallError> {
+    /// See [`InstallError`]. The host removes the directory then, as soon as it hears of it.
+    pub async fn finish(mut self, store: &ClientStore) -> Result<HostFacts, InstallError> {
         let program = store.client(&self.probed.arch)?;
         let content = if self.kept { Bytes::new() } else { program.content.clone() };
-        let mut done = converse(self.process, "sh", content, OUTPUT_LIMIT).await?;
-        done.stdout.splice(0..0, self.said);
-        match facts(&done, &self.probed.directory, &program.digest) {
-            Err(e) if self.kept => {
-                // A crash of the host may have torn it.
-                tracing::info!("the client that is kept on the host is not used: {e}");
-                install(session, &self.probed, store, probes).await
-            }
-            other => other,
+        let (printed, mark) = (&mut self.printed, &self.mark);
+        let Process { input, .. } = &mut self.process;
+        // A script that ends without reading makes this fail; what it printed says why.
+        let sent = async {
+            input.write(format!("{}\n", content.len()).into()).await?;
+            if content.is_empty() { Ok(()) } else { input.write(content).await }
+        };
+        let sent = sent.await;
+        let answered = |printed: &Captured| found(printed, mark).is_some();
+        let ended = !read_until(&mut self.process, printed, answered).await?;
+        if !ended {
+            sent?;
         }
+        let facts = facts(printed, mark, ended, &self.probed.directory, &program.digest)?;
+        self.process.input.write(CONFIRMATION.into()).await?;
+        self.process.input.close().await?;
+        while read_until(&mut self.process, printed, |_| true).await? {}
+        if printed.status.success() { Ok(facts) } else { Err(failed(printed, &self.probed.directory)) }
     }
 }
 
+/// The facts that a client has printed by now.
+fn found(printed: &Captured, mark: &str) -> Option<HostFacts> {
+    let out = String::from_utf8_lossy(&printed.stdout);
+    // Every object is facts that lack everything.
+    find_json(out.rsplit_once(mark)?.1, |facts: &HostFacts| facts.protocol != 0)
+}
+
 /// Whether a directory that a host names is one that we asked for: it will be removed at the end.
-fn is_ours(directory: &str, tmpdir: &str) -> bool {
+pub(crate) fn is_ours(directory: &str, tmpdir: &str) -> bool {
     let rest = directory.strip_prefix(tmpdir.trim_end_matches('/')).unwrap_or_default();
     // The parent that is the user's own has the user's number behind its name.
     let own = rest.strip_prefix('-').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
@@ -275,25 +332,29 @@ pub async fn install(
     let head = [probed.directory.clone(), CLIENT_PROGRAM.to_owned()];
     let command = Command::sh(&reenter(), head.into_iter().chain(probes.iter().map(ToString::to_string)));
     let done = capture(session, &command, program.content.clone(), OUTPUT_LIMIT).await?;
-    facts(&done, &probed.directory, &program.digest)
+    facts(&done, "", true, &probed.directory, &program.digest)
 }
 
 /// The facts that a client printed, if it is the one that was sent.
-fn facts(done: &Captured, directory: &str, digest: &str) -> Result<HostFacts, InstallError> {
-    if matches!(done.status, ExitStatus::Code(126 | 127)) {
-        return Err(InstallError::NotExecutable { directory: directory.to_owned(), reason: said(done) });
+fn facts(done: &Captured, mark: &str, ended: bool, directory: &str, digest: &str) -> Result<HostFacts, InstallError> {
+    if ended && !done.status.success() {
+        return Err(failed(done, directory));
     }
-    if !done.status.success() {
-        return Err(InstallError::Directory { tmpdir: directory.to_owned(), reason: said(done) });
-    }
-    let out = String::from_utf8_lossy(&done.stdout);
-    let facts = out.lines().rev().find_map(|line| serde_json::from_str::<HostFacts>(line).ok());
-    let facts = facts.ok_or_else(|| InstallError::Unusable(said(done)))?;
+    let facts = found(done, mark).ok_or_else(|| InstallError::Unusable(said(done)))?;
     if facts.protocol != PROTOCOL_VERSION || facts.client_digest != digest {
         let got = format!("protocol {}, digest {}", facts.protocol, facts.client_digest);
         return Err(InstallError::Impostor(text::one_line(&got)));
     }
     Ok(facts)
+}
+
+/// Why an installation ended without a client.
+fn failed(done: &Captured, directory: &str) -> InstallError {
+    let (directory, reason) = (directory.to_owned(), said(done));
+    match done.status {
+        ExitStatus::Code(126 | 127) => InstallError::NotExecutable { directory, reason },
+        _ => InstallError::Directory { tmpdir: directory, reason },
+    }
 }
 
 /// What is found of a client that was lost sight of.
@@ -318,17 +379,17 @@ pub enum Found {
 /// # Errors
 /// When the connection fails.
 pub async fn look(session: &dyn Session, directory: &str) -> Result<Found, TransportError> {
-    let command = Command::sh(STATE, [directory, MARK, CLIENT_PROGRAM]);
+    let mark = random_word();
+    let command = Command::sh(STATE, [directory, &mark, CLIENT_PROGRAM]);
     let done = capture(session, &command, Bytes::new(), OUTPUT_LIMIT).await?;
     let out = String::from_utf8_lossy(&done.stdout);
-    let standing = out.lines().rev().find_map(|line| serde_json::from_str::<Standing>(line).ok());
+    let standing = find_json::<Standing>(&out, |standing| standing.protocol != 0);
     if let Some(standing) = standing.filter(|s| s.protocol == PROTOCOL_VERSION) {
         return Ok(Found::Client(Box::new(standing)));
     }
-    let gone = out.lines().rev().find_map(|line| line.trim().strip_prefix(MARK)?.trim().strip_prefix("gone"));
-    match gone {
-        Some(boot_id) => Ok(Found::Gone { boot_id: boot_id.trim().chars().take(64).collect() }),
-        None => Ok(Found::Broken { said: said(&done) }),
+    match answer(&done.stdout, &mark).unwrap_or_default().as_slice() {
+        [gone, boot_id] if gone == "gone" => Ok(Found::Gone { boot_id: boot_id.chars().take(64).collect() }),
+        _ => Ok(Found::Broken { said: said(&done) }),
     }
 }
 
@@ -371,6 +432,54 @@ mod tests {
     fn the_scripts_mean_the_same_inside_single_quotes_of_every_shell() {
         for script in [&*enter(), &reenter(), STATE, REMOVE] {
             assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
+        }
+    }
+
+    /// What is left in a directory after the installing script was given this input, by each shell that is here.
+    fn left_after(input: &[u8]) -> Vec<(String, usize, String)> {
+        use std::{io::Write as _, process::Stdio};
+        let shells = [&["dash"][..], &["bash"], &["busybox", "sh"], &["ksh"], &["zsh", "--emulate", "sh"]];
+        let mut left = Vec::new();
+        for shell in shells {
+            let dir = tempfile::tempdir().unwrap();
+            let parent = dir.path().join("p");
+            let mut command = std::process::Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", &enter(), "sh"]).arg(&parent);
+            command.args([CLIENT_DIR_PREFIX, "mark", CLIENT_PROGRAM, "", "leave"]);
+            let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let Ok(mut child) = streams.spawn() else { continue };
+            // Its reader may end before it has read all.
+            let _ = child.stdin.take().unwrap().write_all(input);
+            let done = child.wait_with_output().unwrap();
+            let entries = std::fs::read_dir(&parent).map_or(0, Iterator::count);
+            left.push((shell[0].to_owned(), entries, String::from_utf8_lossy(&done.stdout).into_owned()));
+        }
+        assert!(left.len() > 1, "there are no shells to try it with");
+        left
+    }
+
+    #[test]
+    fn an_installation_that_is_cut_at_any_step_removes_its_directory() {
+        let program = |text: &str| format!("{}\n{text}", text.len()).into_bytes();
+        let said = "#!/bin/sh\n[ $1 = install ] && echo facts && read answer && [ $answer = ok ]\n";
+        let whole = program(said);
+        let cases: [(&str, Vec<u8>); 6] = [
+            ("before the length", Vec::new()),
+            ("in the length", b"12".to_vec()),
+            ("in the program", whole[..whole.len() - 5].to_vec()),
+            ("no confirmation", whole.clone()),
+            ("a program that fails", program("#!/bin/sh\nexit 1\n")),
+            ("a program that cannot be run", program("#!/nonexistent\n")),
+        ];
+        for (case, input) in cases {
+            for (shell, entries, printed) in left_after(&input) {
+                assert_eq!(entries, 0, "{case}, {shell}: {printed}");
+                assert!(printed.starts_with("mark "), "{case}, {shell}: {printed}");
+            }
+        }
+        let confirmed = [whole, CONFIRMATION.as_bytes().to_vec()].concat();
+        for (shell, entries, printed) in left_after(&confirmed) {
+            assert!(entries == 1 && printed.ends_with("facts\n"), "{shell}: {printed}");
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct SshSettings {
     pub config: Option<String>,
     /// What to do about host keys.
     pub host_keys: Option<HostKeys>,
+    /// The transport that reaches the hosts whose transport is `ssh`, such as `openssh`.
+    pub transport: Option<String>,
 }
 
 /// What to do about host keys.
@@ -153,7 +155,7 @@ pub struct HostMap {
     pub identity_file: Option<Utf8PathBuf>,
     /// Hosts to go through, comma-separated.
     pub jump: Option<String>,
-    /// Transport: `ssh` or `local`, or a plugin's.
+    /// Transport: `ssh`, `openssh` or `local`, or a plugin's.
     pub transport: Option<String>,
     /// Settings of the transport, by its own names.
     #[serde(default)]
@@ -235,8 +237,10 @@ pub struct Timeouts {
     pub stop: Span,
     /// Making reports on the host.
     pub report: Span,
-    /// Without any progress while results come back.
+    /// With hardly any progress (less than 1 KiB/s) while results come back.
     pub collect: Span,
+    /// Bringing all results of the host back, with every retry.
+    pub transfer: Span,
     /// Removing the client from the host.
     pub clean: Span,
     /// Reaching a host again that was lost: how long it is tried.
@@ -253,6 +257,7 @@ impl Default for Timeouts {
             stop: Span::seconds(120),
             report: Span::seconds(300),
             collect: Span::seconds(60),
+            transfer: Span::seconds(2 * 3600),
             clean: Span::seconds(30),
             reconnect: Span::seconds(300),
         }

@@ -1,6 +1,7 @@
 //! autoprof's domain: hosts, profilers, their lifecycle around a test, and the run on disk.
 
 pub mod args;
+pub mod atomic_file;
 pub mod blocks;
 pub mod clean;
 mod client;
@@ -17,8 +18,10 @@ pub mod inventory;
 pub mod job;
 pub mod manifest;
 pub mod marks;
+mod preamble;
 pub mod profiler;
 pub mod profilers;
+pub mod quantity;
 pub mod registry;
 pub mod run;
 mod secret;
@@ -31,14 +34,18 @@ pub mod test;
 pub mod text;
 pub mod transport;
 mod trigger;
+pub mod trust;
+mod unpack;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;
-pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, Table};
+pub use encoder::{ArgEncoder, ClockStep, Param, ParamType, ProfilerInfo, RawResults, SampleCount, Table};
 pub use host::Host;
+pub use quantity::{Measure, Precision, TableInfo};
 pub use registry::{Prompter, Registry};
 pub use secret::Secret;
 pub use signal::{Channel, ClientHandle, Signal, Signaler};
+pub use tables::require_rows;
 pub use transport::{Command, Process, ProcessInput, ProcessOutput, Session, Transport};
 
 /// Now, as every time in a run is written.

@@ -1,23 +1,25 @@
 //! The manifest: what is known of a run, host by host and profiler by profiler. It is a fold over the run's events.
+mod check;
 mod fold;
 
 use std::collections::BTreeMap;
 
-use autoprof_protocol::{DiskLimits, HostFacts, Invocation, Stamp};
+use autoprof_protocol::{DiskLimits, HostFacts, HostText, Invocation, Policy, SamplerStats, Stamp};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Args,
-    encoder::Table,
+    encoder::{SampleCount, Table},
     event::Cause,
     host::Host,
     job::{Require, Timeouts},
+    quantity::TableInfo,
 };
 
 /// Version of the manifest's schema. A reader takes the same major version; a higher minor only adds.
-pub const SCHEMA_VERSION: &str = "1.1";
+pub const SCHEMA_VERSION: &str = "1.2";
 
 /// What is known of a run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +56,10 @@ pub struct Manifest {
     pub hosts: BTreeMap<String, HostRecord>,
     /// How the run was set up.
     pub settings: RunSettings,
+    /// What the tables of each profiler measure, by the profiler's name, as it declared when they were made: a report
+    /// needs no plugin. Once for all hosts, since their tables are alike.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, Vec<TableInfo>>,
 }
 
 /// Where a run is in its life.
@@ -203,6 +209,16 @@ pub struct TestRecord {
     pub env: BTreeMap<String, String>,
 }
 
+/// How the client and the tools that sample were scheduled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchedulingRecord {
+    /// What they had.
+    pub policy: Policy,
+    /// Why they had no more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<HostText>,
+}
+
 /// One host of a run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HostRecord {
@@ -210,6 +226,9 @@ pub struct HostRecord {
     pub host: Host,
     /// What the controller is doing with it, or did last.
     pub step: HostStep,
+    /// Whether it can take part in the run.
+    #[serde(default)]
+    pub readiness: Readiness,
     /// What is known of it.
     pub facts: Option<HostFacts>,
     /// Its clock against the controller's.
@@ -221,6 +240,9 @@ pub struct HostRecord {
     /// profiler.
     #[serde(default)]
     pub client_cpu_s: Option<f64>,
+    /// How the client and the tools that sample were scheduled while profilers collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<SchedulingRecord>,
     /// How long after the instant that was planned for all hosts it heard of the start, in seconds; none: before it.
     #[serde(default)]
     pub late_s: Option<f64>,
@@ -296,6 +318,24 @@ pub struct Checkpoint {
     pub files: u64,
     /// Bytes in them.
     pub bytes: u64,
+}
+
+/// Whether a host can take part in a run.
+///
+/// This is a state of its own and not read from the last step: within one window a host only moves down this list, in
+/// whatever order its events arrive, so that the cleanup of a host that failed cannot make it look ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Nothing is known yet.
+    #[default]
+    Unknown,
+    /// It was reached, and what each profiler would run there is known.
+    Surveyed,
+    /// Its client is up and waits for the start, or has started.
+    Ready,
+    /// Something failed that concerns the host as a whole.
+    Failed,
 }
 
 /// The steps of a host through a run.
@@ -383,6 +423,9 @@ pub struct ProfilerRecord {
     pub state: ProfilerState,
     /// Why it is not `ok`.
     pub reason: Option<String>,
+    /// What [`Self::reason`] is made of, so that a part of it can be withdrawn.
+    #[serde(skip)]
+    pub(crate) reasons: Vec<(ReasonKind, String)>,
     /// The end of what its tool printed on standard error, when it is not `ok`.
     pub last_words: Option<String>,
     /// The preset that asked for it; none: the user named it.
@@ -414,6 +457,9 @@ pub struct ProfilerRecord {
     pub cpu_s: Option<f64>,
     /// Samples that the tool says it lost; none: it does not say.
     pub lost_samples: Option<u64>,
+    /// How many samples the client itself took for it in its last segment, of how many, and how late at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SamplerStats>,
     /// Why not all of its files came back, when they did not: part of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
@@ -423,6 +469,19 @@ pub struct ProfilerRecord {
     pub bytes: u64,
     /// Tables that were made of them.
     pub tables: Vec<TableRecord>,
+}
+
+/// What a reason is about, which decides when it is withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReasonKind {
+    /// What happened while the profiler was planned, ran or made its report: it stays.
+    Profiling,
+    /// Its host was given up: withdrawn when everything came back after all.
+    Reach,
+    /// What a collection lacked: each collection says it anew.
+    Collection,
+    /// What a conversion lacked: each conversion says it anew.
+    Conversion,
 }
 
 /// One part of a profiler's data: from one of its starts to the end that followed.
@@ -519,10 +578,13 @@ pub struct TableRecord {
     pub rows: u64,
     /// What had to be left out.
     pub warnings: Vec<String>,
+    /// How many samples a table with a fixed interval has; none: it has no fixed interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleCount>,
 }
 
 impl From<Table> for TableRecord {
     fn from(table: Table) -> Self {
-        Self { path: table.file, rows: table.rows, warnings: table.warnings }
+        Self { path: table.file, rows: table.rows, warnings: table.warnings, samples: table.samples }
     }
 }

@@ -3,17 +3,21 @@
 //! They come through a file in the run's directory, a line each: who puts one needs no line to the conductor, which may
 //! be on another machine that sees the same directory, or may not be there at the moment.
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    fs::OpenOptions,
+    io::{self, BufRead, BufReader, Read as _, Write},
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::{run::open_file, text::is_unprintable};
+
 const MARKS: &str = "marks.jsonl";
 /// Longest name, in characters.
 pub const LONGEST: usize = 200;
+/// Most that is read of the file.
+const MAX_FILE: u64 = 64 << 20;
 
 /// A line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +36,17 @@ pub struct BadName(String);
 /// # Errors
 /// When the run's directory cannot be written, or the name is none.
 pub(crate) fn put(run: &Utf8Path, name: &str) -> io::Result<()> {
-    let fits = !name.trim().is_empty() && name.chars().count() <= LONGEST && !name.contains(char::is_control);
-    if !fits {
+    if !is_name(name) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, BadName(name.chars().take(LONGEST).collect())));
     }
     let mark = NewMark { name: name.to_owned(), at: Timestamp::now() };
     let line = format!("{}\n", serde_json::to_string(&mark)?);
     // One write at the end of the file: marks of several processes do not mix.
-    OpenOptions::new().append(true).create(true).open(run.join(MARKS))?.write_all(line.as_bytes())
+    open_file(&run.join(MARKS), OpenOptions::new().append(true).create(true))?.write_all(line.as_bytes())
+}
+
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= LONGEST && !name.contains(is_unprintable)
 }
 
 /// Reads the marks that are new.
@@ -63,14 +70,16 @@ impl Marks {
 
     /// The marks since the last call.
     pub(crate) fn take(&mut self) -> Vec<NewMark> {
-        let Ok(file) = File::open(&self.path) else { return Vec::new() };
+        let Ok(file) = open_file(&self.path, OpenOptions::new().read(true)) else { return Vec::new() };
         let size = file.metadata().map_or(0, |m| m.len());
         if size == self.size {
             return Vec::new();
         }
         self.size = size;
-        let lines = BufReader::new(file).lines().map_while(Result::ok);
-        let new: Vec<NewMark> = lines.filter_map(|l| serde_json::from_str(&l).ok()).skip(self.taken).collect();
+        // A mark is short: what has no end of line for long is none.
+        let lines = BufReader::new(file.take(MAX_FILE)).lines().map_while(Result::ok);
+        let marks = lines.filter_map(|l| serde_json::from_str::<NewMark>(&l).ok());
+        let new: Vec<NewMark> = marks.filter(|mark| is_name(&mark.name)).skip(self.taken).collect();
         self.taken += new.len();
         new
     }

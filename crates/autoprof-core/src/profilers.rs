@@ -2,7 +2,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
 use autoprof_protocol::{EventKind, Marker};
@@ -257,6 +257,11 @@ impl Profilers {
         (self.context.settings.several_windows || self.window > 1).then_some(self.window)
     }
 
+    /// Whether they were started and not stopped.
+    pub(crate) fn is_started(&self) -> bool {
+        self.phase == ManagerPhase::Started
+    }
+
     /// The profilers.
     #[must_use]
     pub fn set(&self) -> &ProfilerSet {
@@ -326,6 +331,8 @@ impl Profilers {
         self.order("stop", &[ManagerPhase::Started])?;
         self.set.all_mut().try_for_each(ProfilerProxy::stop)?;
         let timeout = self.context.settings.timeouts.stop;
+        // The instant is told by the hosts' own clocks, which somebody may have set since they were compared.
+        join_all(self.up().map(HostClient::refresh_clock)).await;
         let stopped = |kind: &EventKind| matches!(kind, EventKind::Stopped);
         let at = Some(self.instant());
         join_all(self.up().map(|client| async move {
@@ -348,11 +355,13 @@ impl Profilers {
 
     /// The next instant that every host will know of before it comes: as far ahead as the farthest host's order and its
     /// acknowledgement take, and the work for all of them here.
-    fn instant(&mut self) -> SystemTime {
+    ///
+    /// It is an instant of the clock that nobody sets: setting this machine's clock moves no start or stop.
+    fn instant(&mut self) -> Instant {
         let round_trips = self.up().filter_map(|client| client.compared()).map(|compared| compared.round_trip());
         let farthest = round_trips.max().unwrap_or_default().min(LONGEST_LEAD);
         let hosts = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
-        SystemTime::now() + farthest + (LEAD_OF_A_HOST * hosts).min(LONGEST_LEAD) + SHORTEST_LEAD
+        Instant::now() + farthest + (LEAD_OF_A_HOST * hosts).min(LONGEST_LEAD) + SHORTEST_LEAD
     }
 
     /// Makes the reports on the hosts, brings the results of every host back, and cleans the hosts.

@@ -1,7 +1,9 @@
 //! What is there to work with: transports, signalers and encoders by name, from plugins or linked in.
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{Secret, encoder::ArgEncoder, signal::Signaler, text::nearest, transport::Transport};
+use crate::{
+    Secret, encoder::ArgEncoder, preamble::MarkingTransport, signal::Signaler, text::nearest, transport::Transport,
+};
 
 /// Asks the person at the terminal for a secret, where there is one.
 pub trait Prompter: Send + Sync {
@@ -106,12 +108,13 @@ impl Registry {
         insert(&mut self.encoders, "profiler", &name, encoder)
     }
 
-    /// The transport of this name.
+    /// The transport of this name. Its sessions hand out what a command prints, without what the login prints before it.
     ///
     /// # Errors
     /// When there is none.
     pub fn transport(&self, name: &str) -> Result<Arc<dyn Transport>, NotRegistered> {
-        find(&self.transports, "transport", name)
+        let transport = find(&self.transports, "transport", name)?;
+        Ok(Arc::new(MarkingTransport(transport)))
     }
 
     /// The signaler of this name.

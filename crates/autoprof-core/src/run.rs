@@ -3,17 +3,21 @@ use std::{
     collections::VecDeque,
     error::Error as _,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufRead, BufReader, Write},
-    os::unix::fs::FileExt as _,
+    io::{self, BufRead, BufReader, Read as _, Write},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 
 use crate::{
+    atomic_file::AtomicFile,
     event::{HostEvent, RunEvent, RunEventKind},
     manifest::{HostError, Manifest, RunPhase},
+    text,
+    trust::{self, Trust, TrustError},
 };
 
 /// Where runs go when nothing else is said.
@@ -23,6 +27,8 @@ pub const LATEST: &str = "latest";
 const EVENTS: &str = "events.jsonl";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "lock";
+/// Longest line of the events: the record of all the files that a host may send.
+const MAX_LINE: u64 = 64 << 20;
 
 /// Why a run's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +82,15 @@ pub enum RunError {
         path: Utf8PathBuf,
         /// Host and directory of each.
         left: Vec<String>,
+    },
+    /// Somebody else could have written what is in it.
+    #[error("{path} is not trusted")]
+    Untrusted {
+        /// The run's directory.
+        path: Utf8PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: TrustError,
     },
     /// The directory holds no run.
     #[error("{path} holds no run that can be read: {reason}")]
@@ -148,6 +163,47 @@ fn link_latest(results: &Utf8Path, id: &str) {
         tracing::debug!(%results, "no link to the latest run: {e}");
         let _ = fs::remove_file(fresh);
     }
+}
+
+/// Checks a run's directory before something is done that it asks for: that nothing in it leads out of it, and that only the
+/// user and root could have written it, unless everybody is trusted.
+///
+/// # Errors
+/// [`RunError::Untrusted`] with what is wrong.
+pub fn check(directory: &Utf8Path, trust: Trust) -> Result<(), RunError> {
+    trust::check_run(directory, trust).map_err(|source| match source {
+        TrustError::Io(e) => io_error("read", directory)(e),
+        source => RunError::Untrusted { path: directory.to_owned(), source },
+    })
+}
+
+/// Opens a file of a run: no link, no FIFO, no device.
+pub(crate) fn open_file(path: &Utf8Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Takes a line of at most [`MAX_LINE`] bytes, without its end; false at the end of the file.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let taken = reader.take(MAX_LINE + 1).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if taken as u64 > MAX_LINE {
+        return Err(io::Error::other(format!("it has a line of more than {} MiB", MAX_LINE >> 20)));
+    }
+    Ok(taken > 0)
+}
+
+/// An event of a line, in whose texts nothing acts on a terminal.
+fn event_of(line: &[u8]) -> serde_json::Result<RunEvent> {
+    // Texts of ASCII without escapes are most.
+    if line.is_ascii() && !line.windows(2).any(|two| two == b"\\u") {
+        return serde_json::from_slice(line);
+    }
+    let mut value: serde_json::Value = serde_json::from_slice(line)?;
+    text::sanitize(&mut value);
+    serde_json::from_value(value)
 }
 
 /// Finds a run by its directory, its id, or a unique beginning of its id.
@@ -228,12 +284,12 @@ pub fn remove(directory: &Utf8Path, how: Removal) -> Result<Utf8PathBuf, RunErro
 /// When the directory holds no run.
 pub fn read(directory: &Utf8Path) -> Result<Manifest, RunError> {
     let path = directory.join(EVENTS);
-    let file = File::open(&path).map_err(io_error("read", &path))?;
+    let file = open_file(&path, OpenOptions::new().read(true)).map_err(io_error("read", &path))?;
+    let (mut reader, mut line) = (BufReader::new(file), Vec::new());
     let mut manifest: Option<Manifest> = None;
     let mut unreadable = 0;
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(io_error("read", &path))?;
-        let Ok(event) = serde_json::from_slice::<RunEvent>(&line) else {
+    while next_line(&mut reader, &mut line).map_err(io_error("read", &path))? {
+        let Ok(event) = event_of(&line) else {
             // A torn last line is what a process leaves that is killed; each that follows began after one.
             unreadable += usize::from(!line.is_empty());
             continue;
@@ -246,10 +302,10 @@ pub fn read(directory: &Utf8Path) -> Result<Manifest, RunError> {
     if unreadable > 0 {
         tracing::warn!("{unreadable} lines of {path} cannot be read, and what they said is not known");
     }
-    manifest.ok_or_else(|| RunError::NotARun {
-        path: directory.to_owned(),
-        reason: format!("{EVENTS} does not begin with a run's creation"),
-    })
+    let not_a_run = |reason| RunError::NotARun { path: directory.to_owned(), reason };
+    let manifest = manifest.ok_or_else(|| not_a_run(format!("{EVENTS} does not begin with a run's creation")))?;
+    manifest.check().map_err(not_a_run)?;
+    Ok(manifest)
 }
 
 /// Hears of every event of a run, after it was recorded.
@@ -320,16 +376,16 @@ impl Recorder {
 
     fn with(directory: Utf8PathBuf, manifest: Manifest, observers: Vec<Arc<dyn Observer>>) -> Result<Self, RunError> {
         let lock_path = directory.join(LOCK);
-        let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
-        let lock = open().map_err(io_error("make", &lock_path))?;
+        let lock = open_file(&lock_path, OpenOptions::new().write(true).create(true).truncate(false));
+        let lock = lock.map_err(io_error("make", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(RunError::Busy(directory)),
             Err(TryLockError::Error(e)) => return Err(io_error("lock", &lock_path)(e)),
         }
         let path = directory.join(EVENTS);
-        let mut events =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io_error("write", &path))?;
+        let events = open_file(&path, OpenOptions::new().read(true).append(true).create(true));
+        let mut events = events.map_err(io_error("write", &path))?;
         end_torn_line(&mut events).map_err(io_error("write", &path))?;
         let state = Mutex::new(State { events, manifest, waiting: VecDeque::new(), problem: None, hole: None });
         Ok(Self { directory, state, observers, _lock: lock })
@@ -413,15 +469,13 @@ impl Recorder {
             return Err(RunError::Io { verb: "write", path: self.directory.join(EVENTS), source });
         }
         let path = self.directory.join(MANIFEST);
-        let fresh = self.directory.join(format!(".{MANIFEST}"));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&fresh)?;
+            let mut file = AtomicFile::create(&path)?;
             serde_json::to_writer_pretty(&mut file, &state.manifest)?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)
+            file.finish()
         };
-        write().inspect_err(|_| drop(fs::remove_file(&fresh))).map_err(io_error("write", &path))
+        write().map_err(io_error("write", &path))
     }
 
     fn append(&self, state: &mut State, event: &RunEvent) {

@@ -8,6 +8,8 @@ use autoprof_protocol::CLIENT_PROGRAM;
 use bytes::Bytes;
 use camino::Utf8PathBuf;
 
+use crate::text::HostText;
+
 /// Finds client programs in directories laid out as `<dir>/<arch>/autoprof-client`, and keeps what it has read.
 #[derive(Debug)]
 pub struct ClientStore {
@@ -30,20 +32,30 @@ pub struct ClientProgram {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no client for {arch}: looked for {arch}/{CLIENT_PROGRAM} in {}", .looked.join(", "))]
 pub struct NoClient {
-    /// The architecture, as `uname -m` has it.
-    pub arch: String,
+    /// The architecture, as the host's `uname -m` has it.
+    pub arch: HostText,
     /// Where was looked.
     pub looked: Vec<String>,
+}
+
+/// The name of an architecture, if it is one: it becomes part of paths, and of commands that people are told to run.
+pub(crate) fn arch_word(arch: &HostText) -> Option<&str> {
+    let word = arch.as_untrusted_str();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    ((1..=32).contains(&word.len()) && word.bytes().all(plain)).then_some(word)
 }
 
 impl NoClient {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
-        format!(
-            "build it with `just client {}` and install it there, or name the directory with --client-dir",
-            self.arch
-        )
+        match arch_word(&self.arch) {
+            Some(arch) => format!(
+                "build it with `just client {arch}` and install it there, or name the directory with --client-dir"
+            ),
+            // What is no word is not offered to be pasted.
+            None => "`uname -m` on the host must print the name of an architecture, such as x86_64".to_owned(),
+        }
     }
 }
 
@@ -70,7 +82,9 @@ impl ClientStore {
         let names = |dir: &Utf8PathBuf| dir.read_dir_utf8().into_iter().flatten().flatten();
         let archs: BTreeSet<String> =
             self.directories.iter().flat_map(names).map(|entry| entry.file_name().to_owned()).collect();
-        let known = archs.into_iter().filter_map(|arch| Some(format!("{arch}-{}", self.client(&arch).ok()?.digest)));
+        let known = archs
+            .into_iter()
+            .filter_map(|arch| Some(format!("{arch}-{}", self.client(&arch.as_str().into()).ok()?.digest)));
         known.collect::<Vec<_>>().join(" ")
     }
 
@@ -78,16 +92,16 @@ impl ClientStore {
     ///
     /// # Errors
     /// When no directory has one that can be read.
-    pub fn client(&self, arch: &str) -> Result<ClientProgram, NoClient> {
+    pub fn client(&self, arch: &HostText) -> Result<ClientProgram, NoClient> {
+        let missing =
+            || NoClient { arch: arch.clone(), looked: self.directories.iter().map(ToString::to_string).collect() };
+        let arch = arch_word(arch).ok_or_else(missing)?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = read.get(arch) {
             return Ok(program.clone());
         }
         let paths = self.directories.iter().map(|dir| dir.join(arch).join(CLIENT_PROGRAM));
-        let content = paths.filter_map(|path| std::fs::read(path).ok()).next().ok_or_else(|| NoClient {
-            arch: arch.to_owned(),
-            looked: self.directories.iter().map(ToString::to_string).collect(),
-        })?;
+        let content = paths.filter_map(|path| std::fs::read(path).ok()).next().ok_or_else(missing)?;
         let digest = blake3::hash(&content).to_hex().to_string();
         let program = ClientProgram { content: content.into(), digest };
         read.insert(arch.to_owned(), program.clone());

@@ -52,7 +52,7 @@ impl Script {
             return Err(NotAsRoot::Unreadable(shown()));
         }
         let text = format!(
-            "#!/bin/sh\n# What autoprof runs as root, and nothing beside it.\ncd / && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TZ=UTC \\\n  {command}\n"
+            "#!/bin/sh\n# What autoprof runs as root, and nothing beside it.\ncd / && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LC_ALL=C TZ=UTC TERM=dumb PERF_CONFIG=/dev/null \\\n  {command}\n"
         );
         let name = program.rsplit('/').next().unwrap_or_default();
         let digest = blake3::hash(text.as_bytes()).to_hex();

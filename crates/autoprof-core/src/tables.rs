@@ -1,10 +1,75 @@
-//! Tables over several segments: one file with a break where there was no data.
+//! What holds for the tables of every profiler, whoever wrote it: that data without rows is not taken for a result, and
+//! that tables over several segments are one file with a break where there was no data.
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::encoder::{RawResults, Table};
+
+/// What the client keeps of a tool's standard error.
+const STDERR: &str = "stderr.txt";
+
+/// How much of the end of standard error is read to find its last line.
+const STDERR_TAIL: u64 = 4096;
+
+/// How many characters of that line are shown.
+const MAX_STDERR: usize = 200;
+
+/// How many files a reason names.
+const MAX_NAMED: usize = 3;
+
+/// Marks tables that have no row although the profiler left data: nothing understood is not a result.
+///
+/// No rows are a result where a table says so ([`Table::may_be_empty`]), where no file has anything in it, and where the
+/// window had no room for a sample: the first one may be an interval late. `files` are the profiler's files that are not
+/// empty.
+pub fn require_rows(tables: &mut [Table], raw: &RawResults, files: &[String], interval_ns: i64) {
+    let window = raw.ended_unix_ns.saturating_sub(raw.began_unix_ns);
+    let without_rows = tables.iter().all(|table| table.rows == 0 && !table.may_be_empty && table.incomplete.is_none());
+    let most = tables.iter().max_by_key(|table| table.rows).map(|table| (table.file.clone(), table.rows));
+    if !without_rows {
+        let Some((file, rows)) = most.filter(|(_, rows)| *rows > 0) else { return };
+        for table in tables.iter_mut().filter(|table| table.rows == 0 && !table.may_be_empty) {
+            if table.warnings.is_empty() {
+                table.warnings.push(format!("no rows, while {file} has {rows}"));
+            }
+        }
+        return;
+    }
+    let Some(first) = tables.first() else { return };
+    let table = first.file.clone();
+    if window < interval_ns.saturating_mul(2) && tables.iter().all(|table| table.warnings.is_empty()) {
+        let than = if window < interval_ns { "shorter than one interval" } else { "shorter than two intervals" };
+        tables.iter_mut().for_each(|table| table.warnings.push(format!("no rows: the window was {than}")));
+        return;
+    }
+    let named: Vec<&str> = files.iter().map(String::as_str).filter(|file| *file != STDERR).collect();
+    if named.is_empty() {
+        return;
+    }
+    let more = if named.len() > MAX_NAMED { ", …" } else { "" };
+    let names = named[..named.len().min(MAX_NAMED)].join(", ");
+    let printed = last_printed(raw).map(|line| format!("; standard error ends with: {line}")).unwrap_or_default();
+    let reason = format!("no data for {table} was found in {names}{more}{printed}");
+    tables[0].incomplete = Some(reason);
+}
+
+/// The last line that the tool printed to standard error, shortened and without what a terminal acts on.
+fn last_printed(raw: &RawResults) -> Option<String> {
+    let path = raw.file(STDERR);
+    // Opening a FIFO would wait for ever.
+    let length = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
+    let mut file = File::open(path).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(STDERR_TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(STDERR_TAIL).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let line = tail.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(MAX_STDERR).map(|c| if c.is_control() { '?' } else { c }).collect())
+}
 
 /// Longest header that is compared.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -71,6 +136,71 @@ fn columns(header: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{args::Args, protocol::HostFacts};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn raw(directory: &tempfile::TempDir, seconds: i64) -> RawResults {
+        RawResults {
+            directory: directory.path().to_str().unwrap().into(),
+            args: Args::new(),
+            began_unix_ns: 0,
+            ended_unix_ns: seconds * SECOND,
+            end_unknown: false,
+            facts: HostFacts::default(),
+            clock_steps: Vec::new(),
+        }
+    }
+
+    fn table(file: &str, rows: u64) -> Table {
+        Table { file: file.to_owned(), rows, ..Table::default() }
+    }
+
+    #[test]
+    fn data_without_a_row_is_incomplete_and_says_what_the_tool_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("stderr.txt"), "first\nError: no\x1b[31m memory\n\n").unwrap();
+        let files = ["x.json", "stderr.txt"].map(str::to_owned);
+        let mut tables = [table("a.csv", 0), table("b.csv", 0)];
+        require_rows(&mut tables, &raw(&dir, 10), &files, SECOND);
+        let reason = "no data for a.csv was found in x.json; standard error ends with: Error: no?[31m memory";
+        assert_eq!(tables[0].incomplete.as_deref(), Some(reason));
+        assert_eq!(tables[1].incomplete, None, "one reason is enough");
+    }
+
+    #[test]
+    fn a_table_without_rows_beside_others_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tables = [table("a.csv", 0), table("b.csv", 7)];
+        require_rows(&mut tables, &raw(&dir, 10), &["x.json".to_owned()], SECOND);
+        assert_eq!(
+            (tables[0].incomplete.as_deref(), tables[0].warnings[0].as_str()),
+            (None, "no rows, while b.csv has 7")
+        );
+        assert!(tables[1].warnings.is_empty());
+    }
+
+    #[test]
+    fn no_rows_are_a_result_where_nothing_was_there_or_nothing_happened() {
+        let dir = tempfile::tempdir().unwrap();
+        let judged = |table: Table, files: &[&str], seconds, interval_s| {
+            let mut tables = [table];
+            let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+            require_rows(&mut tables, &raw(&dir, seconds), &files, interval_s * SECOND);
+            let [table] = tables;
+            (table.incomplete.is_some(), table.warnings)
+        };
+        assert_eq!(judged(table("a", 0), &["stderr.txt"], 10, 1), (false, vec![]), "no file has anything in it");
+        let nothing = Table { may_be_empty: true, ..table("a", 0) };
+        assert_eq!(judged(nothing, &["x"], 10, 1), (false, vec![]), "the converter says that nothing happened");
+        let short = "no rows: the window was shorter than one interval".to_owned();
+        assert_eq!(judged(table("a", 0), &["x"], 3, 5), (false, vec![short]));
+        let hardly = "no rows: the window was shorter than two intervals".to_owned();
+        assert_eq!(judged(table("a", 0), &["x"], 7, 5), (false, vec![hardly]));
+        assert!(judged(table("a", 0), &["x"], 10, 5).0);
+        let strange = Table { warnings: vec!["3 lines were left out".to_owned()], ..table("a", 0) };
+        assert!(judged(strange, &["x"], 3, 5).0, "what is not understood is not too short");
+    }
 
     #[test]
     fn the_gap_is_a_row_of_empty_cells() {

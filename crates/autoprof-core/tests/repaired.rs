@@ -35,10 +35,11 @@ fn record(tables: Vec<Table>) -> ProfilerRecord {
             profiler: profiler(),
             ended: STAMP,
             outcome: Outcome::Ok,
-            status: String::new(),
+            status: String::new().into(),
             reason: None,
             last_words: None,
             cpu_us: 0,
+            samples: None,
         })),
         HostEvent::Collected {
             files: vec![FileRecord { path: "vmstat/vmstat.txt".into(), bytes: 9, blake3: String::new(), cut: false }],

@@ -1,7 +1,10 @@
 //! Why a file is not usable as a plugin: one line each, which says what to do where that is known.
 use std::io;
 
-use autoprof_core::registry::{AlreadyRegistered, NotRegistered};
+use autoprof_core::{
+    registry::{AlreadyRegistered, NotRegistered},
+    trust::TrustError,
+};
 use camino::Utf8PathBuf;
 
 /// Why a file is not usable as a plugin.
@@ -97,6 +100,17 @@ pub enum PluginFileError {
     /// Another plugin has the name.
     #[error("it cannot be used beside the others: {0}")]
     Taken(#[from] AlreadyRegistered),
+}
+
+impl From<TrustError> for PluginFileError {
+    fn from(e: TrustError) -> Self {
+        match e {
+            TrustError::Io(e) => Self::Io(e),
+            TrustError::NameNotUtf8 => Self::NameNotUtf8,
+            TrustError::Untrusted { path, reason } => Self::Untrusted { path, reason },
+            other => Self::Io(io::Error::other(other)),
+        }
+    }
 }
 
 /// Why a file that lists what may be loaded cannot be used.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use autoprof_abi::note::PluginNote;
+use autoprof_core::trust::{self, Place};
 use blake3::{Hash, Hasher};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::{
@@ -13,10 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{
-    PluginFileError, Trust, elf,
-    trust::{self, Place},
-};
+use crate::{PluginFileError, Trust, elf};
 
 /// Which file it is, and in which state: a replaced one is another, and writing to it changes its time. (Its time of
 /// change would say more, but a link made elsewhere changes that too.)

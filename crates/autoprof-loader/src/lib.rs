@@ -27,9 +27,9 @@ mod plugins;
 mod policy;
 mod scan;
 mod search;
-mod trust;
 
 pub use autoprof_abi::note::PluginNote;
+pub use autoprof_core::trust::Trust;
 pub use elf::read_note;
 pub use error::{LoadError, LockError, PluginFileError};
 pub use load::{load_into, shutdown};
@@ -38,4 +38,3 @@ pub use plugins::Plugins;
 pub use policy::Policy;
 pub use scan::{Candidate, Rejected, Scan, scan};
 pub use search::{PLUGIN_DIR_VARIABLE, search_path};
-pub use trust::Trust;

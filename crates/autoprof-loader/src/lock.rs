@@ -10,11 +10,12 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
 };
 
+use autoprof_core::trust;
 use blake3::Hash;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use crate::{LockError, PluginFileError, Plugins, Trust, file::PluginFile, trust};
+use crate::{LockError, PluginFileError, Plugins, Trust, file::PluginFile};
 
 /// Environment variable with the file to use.
 pub const PLUGINS_LOCK_VARIABLE: &str = "AUTOPROF_PLUGINS_LOCK";
@@ -159,7 +160,7 @@ impl Lock {
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         // Nobody could use it there, so it is not written there.
-        trust::find(directory, Trust::Owned).map_err(|e| not_ours(&self.path, e))?;
+        trust::find(directory, Trust::Owned).map_err(|e| not_ours(&self.path, e.into()))?;
         let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         new.write_all(format!("{text}\n").as_bytes()).map_err(failed)?;
         new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;

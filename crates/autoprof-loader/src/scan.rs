@@ -5,13 +5,13 @@ use std::{
 };
 
 use autoprof_abi::note::{INTERFACE, PluginNote};
+use autoprof_core::trust::{self, Directory, Place};
 use blake3::Hash;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     PluginFileError, Policy, Trust,
     file::{Identity, PluginFile},
-    trust::{self, Directory, Place},
 };
 
 /// A file that can be loaded; nothing of it has run.
@@ -149,7 +149,7 @@ impl Scanner {
     /// Finds a file; the way to its directory is known from the one before.
     fn place(&mut self, path: &Utf8Path) -> Result<Place, PluginFileError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return trust::find(path, self.policy.trust);
+            return Ok(trust::find(path, self.policy.trust)?);
         };
         let (_, directory) = match self.directory.take_if(|(known, _)| known == parent) {
             Some(known) => self.directory.insert(known),
@@ -158,7 +158,7 @@ impl Scanner {
                 self.directory.insert((parent.to_owned(), found))
             }
         };
-        directory.entry(name)
+        Ok(directory.entry(name)?)
     }
 
     fn name(&mut self, directory: usize, found: Candidate) -> Result<Candidate, PluginFileError> {

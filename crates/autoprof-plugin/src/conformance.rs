@@ -17,10 +17,12 @@ use std::{
 };
 
 use autoprof_core::{
-    ArgEncoder, Args, Param, ParamType, ProfilerInfo, Value,
+    ArgEncoder, Args, Param, ParamType, ProfilerInfo, RawResults, Table, Value,
     args::is_name,
     error::ArgError,
     protocol::{HostFacts, Invocation},
+    quantity::{self, Formula, HOST_NAMES},
+    require_rows,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -83,14 +85,38 @@ pub fn check(encoder: &dyn ArgEncoder) -> Vec<Check> {
     checks.all
 }
 
+/// What a table lacks of what its profiler declared: key columns, and columns that formulas name.
+///
+/// A column that is named by a `*` may be absent. So may those of a table whose columns depend on the arguments, which
+/// the declaration shows by such a name.
+#[must_use]
+pub fn undeclared(info: &ProfilerInfo, file: &str, header: &[&str]) -> Vec<String> {
+    let Some(table) = info.tables.iter().find(|table| table.file == file) else { return Vec::new() };
+    let lacks = |name: &str| !header.contains(&name) && !HOST_NAMES.contains(&name);
+    let mut problems: Vec<String> = table
+        .keys
+        .split_whitespace()
+        .filter(|key| lacks(key))
+        .map(|key| format!("{file} has no key column {key:?}"))
+        .collect();
+    let formulas: Vec<Formula> = table.measures.iter().filter_map(|m| Formula::parse(&m.formula).ok()).collect();
+    let names: Vec<&String> = formulas.iter().flat_map(Formula::names).collect();
+    if !names.iter().any(|name| name.contains('*')) {
+        let absent = names.into_iter().filter(|name| lacks(name));
+        problems.extend(absent.map(|name| format!("{file} has no column {name:?}")));
+    }
+    problems.dedup();
+    problems
+}
+
 /// A host on which everything that the profiler may need is there.
 #[must_use]
 pub fn rich_host(info: &ProfilerInfo) -> HostFacts {
     let tools: Vec<String> = info.tool_probes().map(|probe| probe.name).collect();
     HostFacts {
-        hostname: "host".to_owned(),
-        arch: "x86_64".to_owned(),
-        kernel: "6.12.0".to_owned(),
+        hostname: "host".to_owned().into(),
+        arch: "x86_64".to_owned().into(),
+        kernel: "6.12.0".to_owned().into(),
         cpus: 8,
         memory_kib: 32 << 20,
         free_bytes: 100 << 30,
@@ -132,6 +158,15 @@ impl Checks<'_> {
         }
         if !one_line(&info.summary) {
             problems.push("the summary is no line of text".to_owned());
+        }
+        for (at, table) in info.tables.iter().enumerate() {
+            problems.extend(quantity::problems(table).into_iter().map(|problem| format!("{}: {problem}", table.file)));
+            for param in table.unless.split_whitespace().filter(|name| info.param(name).is_none()) {
+                problems.push(format!("{}: there is no parameter {param:?}", table.file));
+            }
+            if info.tables[..at].iter().any(|other| other.file == table.file) {
+                problems.push(format!("{} is declared twice", table.file));
+            }
         }
         for (at, param) in info.params.iter().enumerate() {
             if param.name.is_empty()
@@ -272,21 +307,34 @@ impl Checks<'_> {
             Ok(Ok(invocation)) => files(&invocation),
             _ => Vec::new(),
         };
-        let contents: [(&str, Vec<u8>); 6] = [
+        let wrong = |text: &str| text.as_bytes().to_vec();
+        let contents: [(&str, Vec<u8>); 11] = [
             ("no file at all", Vec::new()),
             ("empty files", Vec::new()),
             ("zeros", vec![0; 64 << 10]),
             ("noise", noise(256 << 10)),
             ("many short lines", b"a b c 1 2 3\n".repeat(20_000)),
             ("one endless line", vec![b'x'; 1 << 20]),
+            ("an empty JSON object", wrong("{}\n")),
+            (
+                "JSON without the expected members",
+                wrong("{\"a\": [{\"b\": 1}], \"statistics\": [{\"timestamp\": \"x\"}]}\n"),
+            ),
+            ("lines of such JSON", wrong(&"{\"a\": 1, \"interval\": 1.0, \"type\": 7}\n".repeat(100))),
+            ("an error message", wrong("Error: cannot do that: Permission denied\n")),
+            ("a usage text", wrong("Usage: tool [ options ] [ <interval> ]\nOptions are:\n -h\n")),
         ];
-        let mut problems = Vec::new();
+        let (mut problems, mut mistaken) = (Vec::new(), Vec::new());
         for (nth, (what, content)) in contents.iter().enumerate() {
-            if let Err(problem) = self.converts(&args, &facts, &outputs, if nth == 0 { None } else { Some(content) }) {
-                problems.push(format!("{what}: {problem}"));
+            let content = (nth > 0).then_some(content.as_slice());
+            match self.converts(&args, &facts, &outputs, content) {
+                Err(problem) => problems.push(format!("{what}: {problem}")),
+                Ok(None) => {}
+                Ok(Some(table)) => mistaken.push(format!("{what}: {table}")),
             }
         }
         self.sum_up("the converter, of files that are absent, empty, torn or nonsense", problems);
+        self.sum_up("the converter takes no nonsense for a window in which nothing happened", mistaken);
     }
 
     fn converts(
@@ -295,8 +343,9 @@ impl Checks<'_> {
         facts: &HostFacts,
         outputs: &[String],
         content: Option<&[u8]>,
-    ) -> Result<(), String> {
-        let attempt = || -> Result<Attempt, String> {
+    ) -> Result<Option<String>, String> {
+        let mut mistaken = None;
+        let mut attempt = || -> Result<Attempt, String> {
             let scratch = Scratch::new().map_err(|e| format!("no directory to try it in: {e}"))?;
             let files =
                 content.into_iter().flat_map(|content| outputs.iter().map(move |name| (name.as_str(), content)));
@@ -304,7 +353,10 @@ impl Checks<'_> {
             let raw = raw.map_err(|e| format!("its files cannot be written: {e}"))?;
             let directory = &raw.directory;
             let began = Instant::now();
-            let done = quiet(|| self.encoder.convert(&raw))?;
+            let mut done = quiet(|| self.encoder.convert(&raw))?;
+            if let (Ok(made), Some([_, ..])) = (&mut done, content) {
+                mistaken = empty_result(made, &raw, outputs);
+            }
             if began.elapsed() > CONVERT {
                 return Err(format!("it took {:?}", began.elapsed()));
             }
@@ -316,6 +368,13 @@ impl Checks<'_> {
             for table in done.iter().flatten() {
                 if !stays_inside(&table.file) || !directory.join(&table.file).is_file() {
                     return Err(format!("the table {:?} is no file in its directory", table.file));
+                }
+            }
+            for table in done.iter().flatten().filter(|table| table.file.ends_with(".csv")) {
+                let header = header(&directory.join(&table.file));
+                let columns: Vec<&str> = header.iter().map(String::as_str).collect();
+                if let Some(problem) = undeclared(self.info, &table.file, &columns).first() {
+                    return Err(problem.clone());
                 }
             }
             let beside = fs::read_dir(scratch.path()).map(Iterator::count).unwrap_or(1);
@@ -334,8 +393,27 @@ impl Checks<'_> {
         if first != second || tables != again {
             return Err("the same files gave other tables the second time".to_owned());
         }
-        Ok(())
+        Ok(mistaken)
     }
+}
+
+/// The columns of a table; none of one that cannot be read.
+fn header(table: &Utf8Path) -> Vec<String> {
+    let mut line = String::new();
+    let file = fs::File::open(table).map(|file| io::BufReader::new(io::Read::take(file, 1 << 20)));
+    if file.is_ok_and(|mut file| io::BufRead::read_line(&mut file, &mut line).is_err()) {
+        return Vec::new();
+    }
+    line.trim_end().split(',').map(|name| name.trim_matches('"').to_owned()).collect()
+}
+
+/// The table that a run would take for a result without rows, of files that have something in them.
+fn empty_result(tables: &mut [Table], raw: &RawResults, outputs: &[String]) -> Option<String> {
+    require_rows(tables, raw, outputs, 0);
+    let has_reason =
+        tables.iter().any(|table| table.rows > 0 || table.incomplete.is_some() || table.repaired.is_some());
+    let first = tables.first().filter(|_| !has_reason && !outputs.is_empty())?;
+    Some(format!("{} has no row, and nothing says why", first.file))
 }
 
 /// Whether a conversion succeeded, and its tables with what is in them.
@@ -539,6 +617,50 @@ mod tests {
         let splits = |args: &Args| Ok(runs(&args.string("text").unwrap_or("x").split(' ').collect::<Vec<_>>()));
         let checks = check(&Sample(splits, nothing));
         assert!(checks.iter().any(|c| matches!(&c.verdict, Verdict::Warning(w) if w.contains("reaches a command"))));
+    }
+
+    #[test]
+    fn a_column_that_is_declared_and_not_made_is_found() {
+        use autoprof_core::{Measure, TableInfo};
+        const MEASURES: &[Measure] = &[Measure::new("cpu.busy", "100 - idle_percent")];
+        const TABLES: &[TableInfo] = &[TableInfo::new("top.csv").keys("cpu").measures(MEASURES)];
+        let info = ProfilerInfo::new("top", "").tables(TABLES);
+        assert_eq!(undeclared(&info, "top.csv", &["time_unix", "cpu", "idle_percent"]), Vec::<String>::new());
+        let lacks = ["top.csv has no key column \"cpu\"", "top.csv has no column \"idle_percent\""];
+        assert_eq!(undeclared(&info, "top.csv", &["time_unix", "idle"]), lacks);
+        assert_eq!(undeclared(&info, "other.csv", &["time_unix"]), Vec::<String>::new());
+
+        struct Top;
+        impl ArgEncoder for Top {
+            fn profiler(&self) -> &ProfilerInfo {
+                static WRONG: ProfilerInfo = ProfilerInfo::new("top", "who is busy").tables(TABLES);
+                &WRONG
+            }
+
+            fn encode(&self, args: &Args, _: &HostFacts) -> Result<Invocation, ArgError> {
+                good(args)
+            }
+
+            fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
+                fs::write(raw.file("top.csv"), "time_unix,cpu,idle\n").unwrap();
+                Ok(vec![Table { file: "top.csv".to_owned(), ..Table::default() }])
+            }
+        }
+        let said = failed(&Top);
+        assert!(said.contains("top.csv has no column \"idle_percent\""), "{said}");
+    }
+
+    #[test]
+    fn a_converter_that_takes_nonsense_for_nothing_is_found() {
+        let with = |may_be_empty| {
+            move |raw: &RawResults| {
+                fs::write(raw.file("t.csv"), "time_unix\n").unwrap();
+                Ok(vec![Table { file: "t.csv".to_owned(), may_be_empty, ..Table::default() }])
+            }
+        };
+        let said = failed(&Sample(good, with(true)));
+        assert!(said.contains("an empty JSON object: t.csv has no row, and nothing says why"), "{said}");
+        assert_eq!(failed(&Sample(good, with(false))), "", "a run has the reason by itself");
     }
 
     #[test]

@@ -4,28 +4,31 @@
 //! `time_unix` (seconds since 1970-01-01 UTC with six decimals), units are in the names of the columns, a cell that is
 //! not known is empty, and rows are in the order of time. [`TableWriter`] sees to that; [`TimeAxis`] finds the
 //! instants of tools that print whole seconds; [`Lines`] reads text that may be cut short or never end its line.
+mod column;
+pub mod json;
+mod series;
+mod table;
+
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter},
+    io::{self, BufRead, BufReader},
 };
 
 use autoprof_core::{
-    RawResults, Table,
+    RawResults,
     error::{ConvertError, ConvertErrorKind},
 };
-use camino::{Utf8Path, Utf8PathBuf};
+
+pub use self::{
+    column::{any_quantity, percent_of_all_cpus},
+    table::TableWriter,
+};
 
 /// Nanoseconds of a second.
 pub const SECOND: i64 = 1_000_000_000;
 
 /// The longest line that [`Lines`] hands out, in bytes.
 pub const LONGEST_LINE: usize = 1 << 20;
-
-/// How much earlier than the measured begin a row may be: what lies between two readings of one clock.
-const EARLY: i64 = SECOND / 10;
-
-/// How many different warnings a table keeps.
-const MOST_WARNINGS: usize = 20;
 
 /// Opens one of the raw files.
 ///
@@ -119,6 +122,15 @@ impl TimeAxis {
         self.offsets.iter().copied().min_by_key(|offset| distance(*offset).saturating_abs()).unwrap_or(0)
     }
 
+    /// The instant of the next sample of a tool that prints fractions of seconds: what it printed, less what the host's
+    /// clock was set ahead meanwhile.
+    pub fn place_exact(&mut self, printed_ns: i64) -> i64 {
+        let expected = self.last.saturating_add(self.interval);
+        let ahead = |offset: i64| printed_ns.saturating_sub(offset).saturating_sub(expected);
+        self.last = printed_ns.saturating_sub(self.nearest(ahead));
+        self.last
+    }
+
     /// The instant of the next sample, in nanoseconds since 1970, given the whole second that the tool displayed.
     pub fn place(&mut self, displayed: i64) -> i64 {
         let printed = displayed.saturating_mul(SECOND);
@@ -147,8 +159,9 @@ impl TimeAxis {
 
 /// Reads text line by line; what has no end of line is not handed out, and no line makes memory grow without bound.
 ///
-/// Nor is a line with a NUL byte in it: no tool writes those, but a file system whose machine lost its power leaves them
-/// where the size of a file had reached the disk and its content had not.
+/// Nor is a line with several NUL bytes in a row: a file system whose machine lost its power leaves those where the size
+/// of a file had reached the disk and its content had not. A single one within a line is the tool's (pidstat of sysstat
+/// 11.6.0 prints one behind each percentage), and is left out, as are the colors of a tool that was told to print them.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: R,
@@ -180,7 +193,7 @@ impl<R: BufRead> Lines<R> {
             }
             let end = chunk.iter().position(|b| *b == b'\n');
             let part = &chunk[..end.unwrap_or(chunk.len())];
-            unwritten |= part.contains(&0);
+            unwritten |= has_zeros(self.line.last().copied(), part);
             overlong |= !unwritten && self.line.len() + part.len() > LONGEST_LINE;
             if overlong || unwritten {
                 self.line.clear();
@@ -192,7 +205,9 @@ impl<R: BufRead> Lines<R> {
             if end.is_none() {
                 continue;
             }
+            unwritten |= self.line.first() == Some(&0) || self.line.last() == Some(&0);
             if !overlong && !unwritten {
+                clean(&mut self.line);
                 return Ok(Some(&self.line));
             }
             self.too_long += u64::from(!unwritten);
@@ -247,6 +262,50 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// Whether there are two NUL bytes in a row; one may be the last before these.
+fn has_zeros(before: Option<u8>, bytes: &[u8]) -> bool {
+    (before == Some(0) && bytes.first() == Some(&0)) || bytes.windows(2).any(|pair| pair == [0, 0])
+}
+
+/// Removes single NUL bytes, and what sets the colors of a terminal: `ESC [ … m` and the like (ECMA-48, 5.4).
+fn clean(line: &mut Vec<u8>) {
+    const ESCAPE: u8 = 0x1b;
+    if !line.iter().any(|byte| matches!(*byte, 0 | ESCAPE)) {
+        return;
+    }
+    let mut kept = Vec::with_capacity(line.len());
+    let mut rest = line.as_slice();
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        let parameters = behind.strip_prefix(b"[").filter(|_| *byte == ESCAPE);
+        let sequence = parameters.and_then(|text| {
+            let end = text.iter().position(|byte| !(0x20..0x40).contains(byte))?;
+            (0x40..0x7f).contains(&text[end]).then(|| &text[end + 1..])
+        });
+        match sequence {
+            Some(behind) => rest = behind,
+            None if *byte != 0 => kept.push(*byte),
+            None => {}
+        }
+    }
+    *line = kept;
+}
+
+/// Places the client's samples on the time axis of a table: by the clock since boot, which goes on evenly when somebody
+/// sets the other one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BootAxis {
+    first: Option<(i64, i64)>,
+}
+
+impl BootAxis {
+    /// The instant of a sample with this [`stamp`], in nanoseconds since 1970.
+    pub fn place(&mut self, (unix_ns, boot_ns): (i64, i64)) -> i64 {
+        let (unix, boot) = *self.first.get_or_insert((unix_ns, boot_ns));
+        unix.saturating_add(boot_ns.saturating_sub(boot))
+    }
+}
+
 /// The line that the client writes before each sample and each poll, `# <unix ns> <boot ns>`; none: it is another one.
 #[must_use]
 pub fn stamp(line: &str) -> Option<(i64, i64)> {
@@ -258,141 +317,6 @@ pub fn stamp(line: &str) -> Option<(i64, i64)> {
 #[must_use]
 pub fn bucket(least: u64) -> String {
     if least < 2 { least.to_string() } else { format!("{least}-{}", least.saturating_mul(2) - 1) }
-}
-
-/// Writes one table as a CSV file: row by row, counted, in the order of time and within the time of the run.
-///
-/// ```
-/// # use autoprof_plugin::{convert::TableWriter, prelude::*};
-/// fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-///     let mut table = TableWriter::create(raw, "load.csv", 1.0, &["load_1min"])?;
-///     table.row(raw.began_unix_ns, ["0.25"])?;
-///     Ok(vec![table.finish()?])
-/// }
-/// ```
-#[derive(Debug)]
-pub struct TableWriter {
-    writer: csv::Writer<BufWriter<File>>,
-    path: Utf8PathBuf,
-    table: Table,
-    columns: usize,
-    from: i64,
-    to: i64,
-    last: i64,
-    outside: u64,
-    backwards: u64,
-}
-
-impl TableWriter {
-    /// Creates the file and writes its header: `time_unix` and these columns.
-    ///
-    /// Rows are taken from when the tool began to one interval after it ended.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn create(
-        raw: &RawResults,
-        file: &str,
-        interval_seconds: f64,
-        columns: &[impl AsRef<str>],
-    ) -> Result<Self, ConvertError> {
-        let path = raw.file(file);
-        let created = File::create(&path).map_err(|e| write_error(&path, &e))?;
-        let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(BufWriter::new(created));
-        let header = std::iter::once("time_unix").chain(columns.iter().map(AsRef::as_ref));
-        writer.write_record(header).map_err(|e| write_error(&path, &e))?;
-        Ok(Self {
-            writer,
-            path,
-            table: Table { file: file.to_owned(), ..Table::default() },
-            columns: columns.len(),
-            from: raw.began_unix_ns.saturating_sub(EARLY),
-            to: raw.ended_unix_ns.saturating_add(nanoseconds(interval_seconds)),
-            last: i64::MIN,
-            outside: 0,
-            backwards: 0,
-        })
-    }
-
-    /// Writes one row; one that lies outside the run, or before the row above it, is left out and counted.
-    ///
-    /// Cells that are too few are empty, those that are too many are left out.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn row(&mut self, unix_ns: i64, cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<(), ConvertError> {
-        if unix_ns < self.from || unix_ns > self.to {
-            self.outside += 1;
-            return Ok(());
-        }
-        if unix_ns < self.last {
-            self.backwards += 1;
-            return Ok(());
-        }
-        self.last = unix_ns;
-        let mut written = 0;
-        let fields = || -> Result<(), csv::Error> {
-            self.writer.write_field(unix_seconds(unix_ns))?;
-            for cell in cells.into_iter().take(self.columns) {
-                self.writer.write_field(cell)?;
-                written += 1;
-            }
-            for _ in written..self.columns {
-                self.writer.write_field("")?;
-            }
-            self.writer.write_record(None::<&[u8]>)
-        };
-        fields().map_err(|e| write_error(&self.path, &e))?;
-        self.table.rows += 1;
-        Ok(())
-    }
-
-    /// Adds what had to be left out; each text once, and not more than twenty.
-    pub fn warn(&mut self, text: impl Into<String>) {
-        let text = text.into();
-        if self.table.warnings.len() < MOST_WARNINGS && !self.table.warnings.contains(&text) {
-            self.table.warnings.push(text);
-        }
-    }
-
-    /// Takes over what was left out of the file that the rows are made of; where that was torn, the rows are what was
-    /// saved of it.
-    pub fn account_for<R: BufRead>(&mut self, lines: &Lines<R>) {
-        lines.warnings().for_each(|warning| self.warn(warning));
-        if lines.torn() {
-            self.repaired(self.rows());
-        }
-    }
-
-    /// Notes that the file was torn, and how many whole samples were saved from it.
-    pub const fn repaired(&mut self, samples: u64) {
-        self.table.repaired = Some(samples);
-    }
-
-    /// Rows so far.
-    #[must_use]
-    pub const fn rows(&self) -> u64 {
-        self.table.rows
-    }
-
-    /// Ends the file and tells what is in it.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(mut self) -> Result<Table, ConvertError> {
-        if self.outside > 0 {
-            self.warn(format!("{} rows from outside the run were left out", self.outside));
-        }
-        if self.backwards > 0 {
-            self.warn(format!("{} rows that went back in time were left out", self.backwards));
-        }
-        self.writer.flush().map_err(|e| write_error(&self.path, &e))?;
-        Ok(self.table)
-    }
-}
-
-fn write_error(path: &Utf8Path, cause: &(dyn std::error::Error + 'static)) -> ConvertError {
-    ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {path}"), cause)
 }
 
 #[cfg(test)]
@@ -410,6 +334,7 @@ mod tests {
             ended_unix_ns,
             facts: HostFacts::default(),
             clock_steps: Vec::new(),
+            end_unknown: false,
         }
     }
 
@@ -477,6 +402,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_moves_no_instant_with_fractions() {
+        let step = ClockStep { at_unix_ns: 102 * SECOND, step_ns: 3600 * SECOND };
+        let raw = RawResults { clock_steps: vec![step], ..raw(100 * SECOND, 200 * SECOND) };
+        let mut axis = TimeAxis::new(&raw, 1.0);
+        let printed = [101.25, 102.25, 3703.5, 3704.5].map(|seconds| axis.place_exact(nanoseconds(seconds)));
+        assert_eq!(printed, [101.25, 102.25, 103.5, 104.5].map(nanoseconds));
+    }
+
+    #[test]
     fn times_of_day_go_past_midnight() {
         let midnight = 20_000 * 24 * 3600;
         let mut axis = TimeAxis::new(&raw((midnight - 2) * SECOND, 0), 1.0);
@@ -499,6 +433,7 @@ mod tests {
         }
         table.row(1_000_000_011 * SECOND, ["few"]).unwrap();
         let table = table.finish().unwrap();
+        assert_eq!(table.incomplete.as_deref(), Some("no samples for 8.0 s: expected 11 samples, got 3"));
         let text = std::fs::read_to_string(directory.join("t.csv")).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(
@@ -508,7 +443,7 @@ mod tests {
         );
         assert_eq!(table.rows, 4);
         let left_out = ["2 rows from outside the run were left out", "1 rows that went back in time were left out"];
-        assert_eq!(table.warnings, left_out);
+        assert_eq!(table.warnings[..2], left_out);
     }
 
     #[test]
@@ -532,6 +467,15 @@ mod tests {
         assert_eq!(seen, ["one", "three", "four"]);
         assert!(lines.torn());
         assert_eq!(lines.warnings().count(), 2);
+    }
+
+    #[test]
+    fn single_zeros_and_colors_are_not_part_of_a_line() {
+        let text = b"0.20\0    1\n\x1b[1;31m7\x1b[0m \x1b[K8\n\x1b]0;x\x07 \x1b[\n";
+        let mut lines = Lines::new(BufReader::with_capacity(3, &text[..]));
+        let seen: Vec<String> = std::iter::from_fn(|| lines.next_text().unwrap()).collect();
+        assert_eq!(seen, ["0.20    1", "7 8", "\x1b]0;x\x07 \x1b["], "what is no whole sequence stays");
+        assert!(!lines.torn());
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod profiler;
 pub mod testing;
 
 pub use child::child_process;
-pub use profiler::{InvocationExt, Profiler, installed, only_root, register_profiler, sent, tool, words};
+pub use profiler::{InvocationExt, Profiler, at_least, installed, only_root, register_profiler, sent, tool, words};
 
 #[doc(hidden)]
 pub mod __private {
@@ -40,15 +40,16 @@ pub mod prelude {
 
     pub use async_trait::async_trait;
     pub use autoprof_core::{
-        ArgEncoder, Args, Channel, ClientHandle, Command, Host, Param, ParamType, Process, ProcessInput, ProcessOutput,
-        ProfilerInfo, Prompter, RawResults, Registry, Secret, Session, Signal, Signaler, Table, Transport, Value,
+        ArgEncoder, Args, Channel, ClientHandle, Command, Host, Measure, Param, ParamType, Precision, Process,
+        ProcessInput, ProcessOutput, ProfilerInfo, Prompter, RawResults, Registry, Secret, Session, Signal, Signaler,
+        Table, TableInfo, Transport, Value,
         error::{
             ArgError, ArgErrorKind, ConvertError, ConvertErrorKind, SignalError, SignalErrorKind, TransportError,
             TransportErrorKind,
         },
         protocol::{
-            Arm, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start,
-            Stop, StopSignal, as_root,
+            Arm, Environment, Flush, HostFacts, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile,
+            Setting, Start, Stop, StopSignal, as_root,
         },
         registry::AlreadyRegistered,
         transport::{ExitStatus, OutputChunk},

@@ -98,6 +98,23 @@ pub fn installed<'a>(facts: &'a HostFacts, name: &str, packages: &str) -> Result
     })
 }
 
+/// That a tool is of this version at least, or the error that names both. A tool that did not tell its version is tried.
+///
+/// # Errors
+/// When it is older.
+pub fn at_least(tool: &Tool, oldest: &[u32], name: &str, package: &str) -> Result<(), ArgError> {
+    let version = tool.version_numbers();
+    if version.is_empty() || tool.is_at_least(oldest) {
+        return Ok(());
+    }
+    let numbers = |version: &[u32]| version.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    let oldest = numbers(oldest);
+    let of = if package.is_empty() { String::new() } else { format!(" of {package}") };
+    let message = format!("{name}{of} {} is older than {oldest}", numbers(&version));
+    let what = if package.is_empty() { name } else { package };
+    Err(ArgError::new(ArgErrorKind::Unsupported, message).with_hint(format!("install {what} {oldest} or newer")))
+}
+
 /// That we are root on the host, or the error that says why a tool needs that.
 ///
 /// # Errors

@@ -8,13 +8,17 @@ use autoprof_core::{
     ArgEncoder, Args, RawResults, Table,
     error::ConvertError,
     protocol::{HostFacts, Tool},
+    require_rows,
 };
 use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::convert::nanoseconds;
 
 /// A host with these programs, all of one version, on which we are root; nothing else is known of it.
 #[must_use]
 pub fn host_with<S: AsRef<str>>(tools: &[S], version: &str) -> HostFacts {
-    let tool = |name: &str| Tool { path: format!("/usr/bin/{name}"), version: version.to_owned(), ..Tool::default() };
+    let tool =
+        |name: &str| Tool { path: format!("/usr/bin/{name}"), version: version.to_owned().into(), ..Tool::default() };
     let tools = tools.iter().map(|name| (name.as_ref().to_owned(), tool(name.as_ref()))).collect();
     HostFacts { tools, ..HostFacts::default() }
 }
@@ -24,8 +28,24 @@ pub fn host_with<S: AsRef<str>>(tools: &[S], version: &str) -> HostFacts {
 ///
 /// # Panics
 /// When the arguments are not the profiler's, or the files cannot be written.
-#[expect(clippy::expect_used, reason = "for tests, which have nobody to tell")]
 pub fn converted(
+    encoder: &dyn ArgEncoder,
+    args: &Args,
+    files: &[(&str, &[u8])],
+    window: (i64, i64),
+    table: &str,
+) -> (Result<Vec<Table>, ConvertError>, String) {
+    converted_on(&HostFacts::default(), encoder, args, files, window, table)
+}
+
+/// The same of a host with these facts, as a run would have it: tables without rows have the reason that core gives them
+/// ([`require_rows`]).
+///
+/// # Panics
+/// When the arguments are not the profiler's, or the files cannot be written.
+#[expect(clippy::expect_used, reason = "for tests, which have nobody to tell")]
+pub fn converted_on(
+    facts: &HostFacts,
     encoder: &dyn ArgEncoder,
     args: &Args,
     files: &[(&str, &[u8])],
@@ -34,9 +54,13 @@ pub fn converted(
 ) -> (Result<Vec<Table>, ConvertError>, String) {
     let scratch = Scratch::new().expect("a directory");
     let args = args.complete(encoder.profiler()).expect("arguments of this profiler");
-    let raw = scratch.results(&args, files.iter().copied(), &HostFacts::default(), (began, seconds));
-    let raw = raw.expect("files of a test");
-    let tables = encoder.convert(&raw);
+    let raw = scratch.results(&args, files.iter().copied(), facts, (began, seconds)).expect("files of a test");
+    let mut tables = encoder.convert(&raw);
+    if let Ok(tables) = &mut tables {
+        let filled = files.iter().filter(|(_, content)| !content.is_empty());
+        let filled: Vec<String> = filled.map(|(name, _)| (*name).to_owned()).collect();
+        require_rows(tables, &raw, &filled, nanoseconds(args.number("interval").unwrap_or_default()));
+    }
     (tables, fs::read_to_string(raw.file(table)).unwrap_or_default())
 }
 
@@ -75,6 +99,7 @@ impl Scratch {
             ended_unix_ns: (began + seconds) * 1_000_000_000,
             facts: facts.clone(),
             clock_steps: Vec::new(),
+            end_unknown: false,
         })
     }
 }

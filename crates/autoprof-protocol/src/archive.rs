@@ -3,11 +3,15 @@
 //! ```text
 //! "APARCHV2"
 //! entry*   = 'F' <u32 header length> <header JSON> <content> <32 bytes BLAKE3>
+//!          | 'F' <u32 header length> <header JSON> <content> <32 zero bytes> <u64 bytes of content that are real>
 //! end      = 'E' <u32 header length> <header JSON>
 //! ```
 //! Who asks for an archive says what it has already ([`Have`]); of such a file only the rest is sent, and the header
 //! says from where. The digest is of the whole file when what was there before was compared ([`Proof::Whole`]), and of
 //! what is sent when it was taken on trust for the time being ([`Proof::Rest`]).
+//!
+//! A file that cannot be read to its announced end (it shrank, or its disk failed) is filled up with zero bytes and has no
+//! digest: it costs itself, and the archive goes on.
 //!
 //! Integers are little-endian. An entry's header gives path and size, the end's header gives totals, so a
 //! stream that was cut anywhere is known to be cut. The [`Decoder`] is fed with chunks as they arrive and
@@ -20,6 +24,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_unprintable;
+
 /// First bytes of every archive; the last one is the version.
 pub const MAGIC: &[u8; 8] = b"APARCHV2";
 /// Longest header that is read.
@@ -28,6 +34,14 @@ pub const MAX_HEADER: usize = 16 * 1024;
 pub const MAX_PREAMBLE: usize = 64 * 1024;
 /// Longest path of an entry, in bytes.
 pub const MAX_PATH: usize = 1024;
+/// Longest name in a path, in bytes.
+pub const MAX_NAME: usize = 255;
+/// Most files that one host sends.
+pub const MAX_FILES: u64 = 100_000;
+/// Most bytes of all their paths.
+pub const MAX_PATH_BYTES: u64 = 8 << 20;
+/// In place of the digest of a file that could not be read to its end.
+const NO_DIGEST: [u8; blake3::OUT_LEN] = [0; blake3::OUT_LEN];
 const FILE: u8 = b'F';
 const END: u8 = b'E';
 
@@ -156,14 +170,28 @@ pub enum ArchiveError {
 /// Checks that a path from a host stays below the directory that it is unpacked into.
 ///
 /// # Errors
-/// [`ArchiveError::Path`] for an absolute path, one with an empty, `.` or `..` component, with a control
+/// [`ArchiveError::Path`] for an absolute path, one with an empty, `.` or `..` component, with an unprintable
 /// character or a backslash, or longer than [`MAX_PATH`].
 pub fn check_path(path: &str) -> Result<(), ArchiveError> {
     let safe = !path.is_empty()
         && path.len() <= MAX_PATH
-        && !path.chars().any(|c| c.is_control() || c == '\\')
-        && path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255);
+        && !path.chars().any(|c| is_unprintable(c) || c == '\\')
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= MAX_NAME);
     if safe { Ok(()) } else { Err(ArchiveError::Path(path.chars().take(200).collect())) }
+}
+
+/// How a file came into an archive.
+#[derive(Debug)]
+pub enum Packed {
+    /// To its announced end.
+    Whole,
+    /// Not to its end.
+    Torn {
+        /// Bytes of its content that are in the archive.
+        kept: u64,
+        /// Why the rest is not.
+        cause: io::Error,
+    },
 }
 
 /// Writes an archive.
@@ -186,8 +214,8 @@ impl<W: Write> Encoder<W> {
     /// Adds a file of a known size.
     ///
     /// # Errors
-    /// When reading or writing fails, or the content is shorter than `size`; the archive is then useless.
-    pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<()> {
+    /// When writing fails, or the path cannot be in an archive.
+    pub fn file(&mut self, path: &str, size: u64, content: impl Read) -> io::Result<Packed> {
         let header = FileHeader { path: path.to_owned(), size, from: 0, proof: Proof::Whole };
         self.rest(&header, blake3::Hasher::new(), content)
     }
@@ -197,27 +225,39 @@ impl<W: Write> Encoder<W> {
     ///
     /// # Errors
     /// As [`Self::file`].
-    pub fn rest(&mut self, header: &FileHeader, mut hasher: blake3::Hasher, content: impl Read) -> io::Result<()> {
+    pub fn rest(&mut self, header: &FileHeader, mut hasher: blake3::Hasher, content: impl Read) -> io::Result<Packed> {
         check_path(&header.path).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         self.record(FILE, header)?;
-        let path = &header.path;
         let sent = header.size.saturating_sub(header.from);
         let mut content = content.take(sent);
         let mut buffer = vec![0; 256 * 1024];
         let mut left = sent;
+        let mut packed = Packed::Whole;
         while left > 0 {
-            let n = content.read(&mut buffer)?;
-            if n == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} shrank while it was packed")));
-            }
+            let n = match content.read(&mut buffer) {
+                Ok(n) if n > 0 => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                failed => {
+                    let cause = failed.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    packed = Packed::Torn { kept: sent - left, cause };
+                    io::copy(&mut io::repeat(0).take(left), &mut self.out)?;
+                    break;
+                }
+            };
             hasher.update(&buffer[..n]);
             self.out.write_all(&buffer[..n])?;
             left -= n as u64;
         }
-        self.out.write_all(hasher.finalize().as_bytes())?;
+        match &packed {
+            Packed::Whole => self.out.write_all(hasher.finalize().as_bytes())?,
+            Packed::Torn { kept, .. } => {
+                self.out.write_all(&NO_DIGEST)?;
+                self.out.write_all(&kept.to_le_bytes())?;
+            }
+        }
         self.totals.files += 1;
         self.totals.bytes += sent;
-        Ok(())
+        Ok(packed)
     }
 
     /// Ends the archive.
@@ -249,6 +289,8 @@ pub enum Item<'a> {
     Content(&'a [u8]),
     /// The file that began last is whole and its digest is right; the digest in hexadecimal.
     Verified(String),
+    /// The file that began last could not be read to its end: of its content, all but so many bytes is not its own.
+    Torn(u64),
     /// The archive is whole.
     End(Totals),
 }
@@ -268,8 +310,9 @@ pub struct DecodeLimits {
 enum State {
     Magic,
     Record,
-    Content { path: String, left: u64, hasher: Box<blake3::Hasher> },
-    Digest { path: String, expected: blake3::Hash },
+    Content { path: String, sent: u64, left: u64, hasher: Box<blake3::Hasher> },
+    Digest { path: String, sent: u64, expected: blake3::Hash },
+    Torn { path: String, sent: u64 },
     Done,
 }
 
@@ -323,7 +366,7 @@ impl Decoder {
                     let Some((kind, header)) = take_record(&mut self.pending, &mut chunk)? else { return Ok(()) };
                     self.begin(kind, &header, &mut sink)?;
                 }
-                State::Content { path, left, hasher } => {
+                State::Content { path, sent, left, hasher } => {
                     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
                     let (content, rest) = chunk.split_at(n);
                     chunk = rest;
@@ -336,10 +379,15 @@ impl Decoder {
                     if *left > 0 {
                         return Ok(());
                     }
-                    self.state = State::Digest { path: std::mem::take(path), expected: hasher.finalize() };
+                    let (path, sent) = (std::mem::take(path), *sent);
+                    self.state = State::Digest { path, sent, expected: hasher.finalize() };
                 }
-                State::Digest { path, expected } => {
+                State::Digest { path, sent, expected } => {
                     let Some(digest) = take(&mut self.pending, &mut chunk, blake3::OUT_LEN) else { return Ok(()) };
+                    if digest == NO_DIGEST {
+                        self.state = State::Torn { path: std::mem::take(path), sent: *sent };
+                        continue;
+                    }
                     if digest != expected.as_bytes() {
                         return Err(ArchiveError::Digest(std::mem::take(path)).into());
                     }
@@ -347,6 +395,16 @@ impl Decoder {
                     let digest = expected.to_hex().to_string();
                     self.state = State::Record;
                     sink(Item::Verified(digest))?;
+                }
+                State::Torn { path, sent } => {
+                    let Some(kept) = take(&mut self.pending, &mut chunk, size_of::<u64>()) else { return Ok(()) };
+                    let kept = kept.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+                    if kept >= *sent {
+                        return Err(ArchiveError::Digest(std::mem::take(path)).into());
+                    }
+                    self.received.files += 1;
+                    self.state = State::Record;
+                    sink(Item::Torn(kept))?;
                 }
                 State::Done => {
                     return if chunk.is_empty() { Ok(()) } else { Err(ArchiveError::Trailing(chunk.len()).into()) };
@@ -383,7 +441,7 @@ impl Decoder {
                 if !self.seen.insert(header.path.clone()) {
                     return Err(ArchiveError::Duplicate(header.path).into());
                 }
-                self.state = State::Content { path: header.path.clone(), left: sent, hasher: Box::new(hasher) };
+                self.state = State::Content { path: header.path.clone(), sent, left: sent, hasher: Box::new(hasher) };
                 sink(Item::Begin(header))
             }
             END => {
@@ -432,7 +490,7 @@ impl Decoder {
 
 fn parse<T: for<'de> Deserialize<'de>>(header: &[u8]) -> Result<T, ArchiveError> {
     // What does not fit is quoted in the error, at any length and with whatever is in it.
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let plain = |c: char| if is_unprintable(c) { char::REPLACEMENT_CHARACTER } else { c };
     serde_json::from_slice(header)
         .map_err(|e| ArchiveError::Header(e.to_string().chars().take(200).map(plain).collect()))
 }
@@ -507,6 +565,7 @@ mod tests {
                 match item {
                     Item::Begin(header) => files.push((header.path, Vec::new())),
                     Item::Content(content) => files.last_mut().unwrap().1.extend_from_slice(content),
+                    Item::Torn(kept) => files.last_mut().unwrap().1.truncate(usize::try_from(kept).unwrap()),
                     Item::Verified(_) | Item::End(_) => {}
                 }
                 Ok(())
@@ -580,9 +639,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_shrinks_while_it_is_packed_is_an_error() {
+    fn file_that_shrinks_while_packed_costs_only_itself() {
         let mut encoder = Encoder::new(Vec::new()).unwrap();
-        assert_eq!(encoder.file("a", 10, &b"short"[..]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        encoder.file("a", 1, &b"x"[..]).unwrap();
+        let packed = encoder.file("b", 1 << 19, &b"short"[..]).unwrap();
+        assert!(matches!(packed, Packed::Torn { kept: 5, .. }), "{packed:?}");
+        encoder.file("c", 1, &b"y"[..]).unwrap();
+        let totals = encoder.totals;
+        encoder.record(END, &totals).unwrap();
+        let files = [("a", &b"x"[..]), ("b", b"short"), ("c", b"y")].map(|(name, text)| (name.into(), text.to_vec()));
+        for chunk in [1, 13, 1 << 20] {
+            assert_eq!(unpack(&encoder.out, chunk), Ok(files.to_vec()));
+        }
+    }
+
+    #[test]
+    fn paths_with_characters_that_nobody_sees_are_refused() {
+        for path in ["a\u{202e}b", "a\u{2028}b", "\u{200b}", "a/\u{9b}2J"] {
+            assert!(check_path(path).is_err(), "{path:?}");
+        }
     }
 
     fn some_files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
@@ -610,7 +685,7 @@ mod tests {
             match item {
                 Item::Content(content) => got.extend_from_slice(content),
                 Item::Verified(verified) => digest = verified,
-                Item::Begin(_) | Item::End(_) => {}
+                Item::Begin(_) | Item::Torn(_) | Item::End(_) => {}
             }
             Ok(())
         })?;

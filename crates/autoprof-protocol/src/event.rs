@@ -4,7 +4,7 @@
 //! without gaps: a controller that comes back reads on from the last number it has.
 use serde::{Deserialize, Serialize};
 
-use crate::{Marker, Stamp};
+use crate::{HostText, Marker, Stamp};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,14 @@ pub enum EventKind {
     },
     /// One profiler has ended, at the stop or before it.
     Ended(Ended),
+    /// How the client and the tools that sample are scheduled from now on, while profilers collect.
+    Scheduling {
+        /// What they have.
+        policy: Policy,
+        /// Why they have no more than that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<HostText>,
+    },
     /// What the client itself has cost the host until now, without its tools.
     Cost {
         /// Its user and system time, in microseconds.
@@ -73,23 +81,23 @@ pub enum EventKind {
         /// The profiler.
         profiler: String,
         /// What happened.
-        reason: String,
+        reason: HostText,
     },
     /// The report step is over: the results may be packed.
     Reported,
     /// The client ended the window by itself.
     LimitReached {
         /// Which limit: `lease` or `max_duration`.
-        limit: String,
+        limit: HostText,
     },
     /// A setting of the host was changed for a profiler, or restored.
     SettingChanged {
         /// Its file.
-        path: String,
+        path: HostText,
         /// The value before.
-        from: String,
+        from: HostText,
         /// The value since.
-        to: String,
+        to: HostText,
     },
     /// Somebody set the host's clock.
     ClockSet {
@@ -106,7 +114,7 @@ pub enum EventKind {
     /// The client cannot go on at all.
     Failed {
         /// What happened.
-        reason: String,
+        reason: HostText,
     },
     /// An answer to a question for a sign of life, stamped when the question came; not kept in the file.
     Beat {
@@ -134,16 +142,46 @@ pub struct Ended {
     /// How it went.
     pub outcome: Outcome,
     /// The tool's exit status in words; empty for the client's own sampling.
-    pub status: String,
+    pub status: HostText,
     /// What went wrong, when something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<HostText>,
     /// The end of the tool's standard error, when something went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_words: Option<String>,
+    pub last_words: Option<HostText>,
     /// CPU time of the tool and its waited-for children, user and system, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,
+    /// How many samples the client took for it, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SamplerStats>,
+}
+
+/// How many samples were taken in a window, and how late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SamplerStats {
+    /// Samples that the interval asks for.
+    pub expected: u64,
+    /// Samples that were taken.
+    pub taken: u64,
+    /// The longest time by which one was late, in microseconds.
+    pub worst_delay_us: u64,
+}
+
+/// How a process is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The lowest real-time priority, `SCHED_RR` 1.
+    RoundRobin,
+    /// A niceness of -20.
+    Nice,
+    /// A larger share of the CPUs for its session (an autogroup with niceness -20).
+    Group,
+    /// As any other process.
+    Default,
 }
 
 /// How a profiler's collection went.

@@ -17,6 +17,9 @@ pub struct Invocation {
     /// Files of the controller that are put on the host before the client is launched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<SentFile>,
+    /// Which variables all commands of the profiler begin with.
+    #[serde(skip_serializing_if = "Environment::is_clean")]
+    pub environment: Environment,
     /// Commands that are run to their end, in order, before the client says that it is ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Vec<String>>,
@@ -117,7 +120,7 @@ pub struct Setting {
 pub struct Start {
     /// Program and arguments; the program is looked up in the host's `PATH`.
     pub argv: Vec<String>,
-    /// Environment on top of the client's own (which has `LC_ALL=C` and `TZ=UTC`).
+    /// Variables on top of the [`Environment`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// File that takes standard output; none: it is thrown away.
@@ -126,6 +129,10 @@ pub struct Start {
     /// How the tool is made ready before the start and begins at an instant; none: it is spawned at the instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arm: Option<Arm>,
+    /// Whether the tool wakes up at an interval, takes a sample within milliseconds, and sleeps again. It has a real-time
+    /// priority then, where the client may give it one, so that it does not wait for the load that it measures.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub samples: bool,
     /// Whether the tool may end by itself before the stop without that being a failure.
     pub may_end: bool,
     /// The name, as in `/proc/PID/comm`, of a program that the tool runs for as long as it records, and that reads its
@@ -134,6 +141,26 @@ pub struct Start {
     /// when the client dies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
+}
+
+/// Which variables a command begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Nothing of the login's that changes what tools print: `PATH` (absolute directories, with those for
+    /// administrators), `HOME` and `TMPDIR` (in the client's directory), `USER`, `LOGNAME`, `LC_ALL=C`, `TZ=UTC`,
+    /// `TERM=dumb`, `PERF_CONFIG=/dev/null`.
+    #[default]
+    Clean,
+    /// All that the login has, with `LC_ALL=C` and `TZ=UTC`: for commands of the user's own.
+    Login,
+}
+
+impl Environment {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_clean(&self) -> bool {
+        *self == Self::Clean
+    }
 }
 
 /// A tool that can be running but not recording, and says when it began.

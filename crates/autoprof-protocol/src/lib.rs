@@ -14,6 +14,7 @@
 //! | [`blocks`] | how that goes over the line |
 //! | [`stamp`] | instants on a host |
 //! | [`standing`] | what there is of a client that somebody lost sight of |
+//! | [`text`] | text from a host, which cannot reach a terminal as it is |
 
 pub mod archive;
 pub mod blocks;
@@ -24,17 +25,19 @@ pub mod invocation;
 pub mod marker;
 pub mod stamp;
 pub mod standing;
+pub mod text;
 
 pub use control::{ControlFile, DiskLimits, Limits, ProfilerEntry, Task};
-pub use event::{Ended, Event, EventKind, Outcome};
-pub use facts::{HostFacts, Tool, ToolProbe};
+pub use event::{Ended, Event, EventKind, Outcome, Policy, SamplerStats};
+pub use facts::{HostFacts, ProbeEnd, Tool, ToolFault, ToolProbe, UnusableTool};
 pub use invocation::{
-    Arm, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop, StopSignal,
-    as_root,
+    Arm, Environment, Flush, Invocation, Output, OutputFormat, Poll, Report, Samples, SentFile, Setting, Start, Stop,
+    StopSignal, as_root,
 };
 pub use marker::{Marker, MarkerTime};
 pub use stamp::Stamp;
 pub use standing::{Kept, Standing, Swept};
+pub use text::HostText;
 
 /// Version of everything in this crate that crosses the wire; both sides must have the same.
 ///

@@ -57,6 +57,8 @@ pub enum Kept {
     Young,
     /// It holds results that nobody has fetched.
     Results,
+    /// It holds results that a run is fetching, or may come back for until its lease ends.
+    Wanted,
     /// It could not be removed.
     Failed(String),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Kept {
             Self::InUse => f.write_str("a client is at work in it"),
             Self::Young => f.write_str("it is young, and a run may be about to use it"),
             Self::Results => f.write_str("it holds results that nobody has fetched"),
+            Self::Wanted => f.write_str("its run is fetching the results, or may come back for them"),
             Self::Failed(why) => f.write_str(why),
         }
     }

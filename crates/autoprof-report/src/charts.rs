@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use specs::{Rows, SHOWN, SPECS, Spec};
+use autoprof_core::Measure;
+
+use specs::{Part, SPECS, Spec};
 
 use crate::{
     frame::{BUCKET, Frame, Group},
+    measured::{self, HostSize, Measured},
     metrics::Series,
     reduce,
 };
@@ -107,11 +110,11 @@ impl Heat {
 
 /// The pictures of a host whose report begins at `base` (seconds since 1970) and ends at `end`.
 #[must_use]
-pub fn of_host(frames: &[Frame], base: f64, end: f64) -> Vec<Chart> {
+pub fn of_host(frames: &[Frame], size: HostSize, base: f64, end: f64) -> Vec<Chart> {
     let span = (base, end);
-    let mut charts: Vec<Chart> = SPECS.iter().filter_map(|spec| known(spec, frames, span)).collect();
-    charts.extend(processes(frames, base));
-    for frame in frames.iter().filter(|frame| !SHOWN.contains(&frame.profiler.as_str())) {
+    let mut charts: Vec<Chart> = SPECS.iter().filter_map(|spec| known(spec, frames, size, span)).collect();
+    charts.extend(processes(frames, size, base));
+    for frame in frames.iter().filter(|frame| !frame.table.as_ref().is_some_and(|table| table.summarized)) {
         if frame.keys.iter().any(|key| key == BUCKET) {
             charts.extend(histogram(frame, span));
         } else if frame.groups.len() > 1 && frame.groups.iter().all(|group| group.times.len() == 1) {
@@ -123,37 +126,34 @@ pub fn of_host(frames: &[Frame], base: f64, end: f64) -> Vec<Chart> {
     charts
 }
 
-fn known(spec: &Spec, frames: &[Frame], (base, end): (f64, f64)) -> Option<Chart> {
-    spec.sources.iter().find_map(|source| {
-        let frame = frames.iter().find(|f| f.profiler == source.profiler && f.file == source.file)?;
-        let columns: Vec<(usize, &str)> =
-            source.columns.iter().filter_map(|(name, label)| Some((frame.column(name)?, *label))).collect();
-        let groups: Vec<&Group> = match source.rows {
-            Rows::Of(key) => frame.group(key).into_iter().collect(),
-            Rows::Each => frame.groups.iter().collect(),
-            Rows::EachBut(key) => frame.groups.iter().filter(|group| group.key != key).collect(),
-        };
-        if groups.is_empty() || columns.is_empty() {
+/// The picture of some quantities, of the most precise table that has any of them.
+fn known(spec: &Spec, frames: &[Frame], size: HostSize, (base, end): (f64, f64)) -> Option<Chart> {
+    let mut sources: Vec<&Frame> = frames.iter().filter(|frame| frame.table.is_some()).collect();
+    sources.sort_by_key(|frame| (frame.table.as_ref().map(|table| table.precision), &frame.profiler));
+    sources.into_iter().find_map(|frame| {
+        let parts = spec.parts_of(&|quantity| measures(frame, quantity).next().is_some());
+        let groups = groups(frame, &parts, spec.each, size);
+        if groups.is_empty() {
             return None;
         }
+        let groups: Vec<&Group> = groups.iter().collect();
+        let columns: Vec<(usize, &str)> = parts.iter().enumerate().map(|(at, part)| (at, part.label)).collect();
         let mut chart = Chart {
             section: spec.section.to_owned(),
             title: spec.title.to_owned(),
             unit: spec.unit.to_owned(),
             kind: spec.kind,
-            source: format!("{}/{}", source.profiler, source.file),
+            source: format!("{}/{}", frame.profiler, frame.file),
             note: String::new(),
             lines: Vec::new(),
             heat: None,
         };
         match spec.kind {
-            Kind::Stack => chart.lines = stack(groups[0], &columns, source.times, base),
-            Kind::Lines | Kind::Bars => (chart.lines, chart.note) = lines(&groups, &columns, source.times, base),
+            Kind::Stack => chart.lines = stack(groups[0], &columns, base),
+            Kind::Lines | Kind::Bars => (chart.lines, chart.note) = lines(&groups, &columns, base),
             Kind::Heat => {
-                // What is not idle; a negative factor says so.
-                let value = |v: f64| if source.times < 0.0 { 100.0 - v } else { v * source.times };
                 let most = (spec.unit == "%").then_some(100.0);
-                chart.heat = Some(heat(&groups, columns[0].0, value, (base, end), most));
+                chart.heat = Some(heat(&groups, columns[0].0, (base, end), most));
                 if groups.len() > MOST_ROWS {
                     chart.note = format!("{MOST_ROWS} of {} shown", groups.len());
                 }
@@ -163,9 +163,37 @@ fn known(spec: &Spec, frames: &[Frame], (base, end): (f64, f64)) -> Option<Chart
     })
 }
 
+/// What a table declares of a quantity.
+fn measures<'f>(frame: &'f Frame, quantity: &'f str) -> impl Iterator<Item = &'f Measure> {
+    let declared = frame.table.iter().flat_map(|table| table.measures.iter());
+    declared.filter(move |measure| measure.quantity == quantity)
+}
+
+/// The values of some quantities in a table, a column for each: of the host as a whole, or of each key.
+fn groups(frame: &Frame, parts: &[&Part], each: bool, size: HostSize) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let of_part = measures(frame, part.quantity).flat_map(|measure| measured::of_measure(frame, measure, size));
+        for Measured { key, series, .. } in of_part.filter(|measured| measured.key.is_empty() != each) {
+            let same = groups.iter_mut().find(|group| group.key == key && group.times == series.times);
+            let group = match same {
+                Some(group) => group,
+                None => {
+                    let values = vec![vec![f64::NAN; series.times.len()]; parts.len()];
+                    groups.push(Group { key, times: series.times, values });
+                    let last = groups.len() - 1;
+                    &mut groups[last]
+                }
+            };
+            group.values[at] = series.values;
+        }
+    }
+    groups
+}
+
 /// Columns of one thing on top of one another: the same instants for all, chosen by their sum. What is zero throughout
 /// has no area.
-fn stack(group: &Group, columns: &[(usize, &str)], times: f64, base: f64) -> Vec<Line> {
+fn stack(group: &Group, columns: &[(usize, &str)], base: f64) -> Vec<Line> {
     let sum = |at: usize| columns.iter().map(|(column, _)| group.values[*column][at]).filter(|v| !v.is_nan()).sum();
     let sums: Vec<f64> = (0..group.times.len()).map(sum).collect();
     let rows = reduce::rows(&group.times, &sums, BUCKETS);
@@ -174,28 +202,25 @@ fn stack(group: &Group, columns: &[(usize, &str)], times: f64, base: f64) -> Vec
     columns
         .iter()
         .filter(has_area)
-        .map(|(column, label)| {
-            let values = group.values[*column].iter().map(|value| value * times).collect::<Vec<_>>();
-            line((*label).to_owned(), &group.times, &values, &rows, step, base)
-        })
+        .map(|(column, label)| line((*label).to_owned(), &group.times, &group.values[*column], &rows, step, base))
         .collect()
 }
 
 /// A line for each thing and column; what is zero throughout is only named.
-fn lines(groups: &[&Group], columns: &[(usize, &str)], times: f64, base: f64) -> (Vec<Line>, String) {
+fn lines(groups: &[&Group], columns: &[(usize, &str)], base: f64) -> (Vec<Line>, String) {
     let (mut drawn, mut zero) = (Vec::<(f64, Line)>::new(), Vec::new());
     for group in groups {
         let step = reduce::longest_step(&group.times);
         for (column, label) in columns {
             let name = [group.key.as_str(), label].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
-            let values: Vec<f64> = group.values[*column].iter().map(|value| value * times).collect();
+            let values = &group.values[*column];
             let most = values.iter().copied().filter(|value| !value.is_nan()).map(f64::abs).reduce(f64::max);
             match most {
                 None => {}
                 Some(0.0) => zero.push(name),
                 Some(most) => {
-                    let rows = reduce::rows(&group.times, &values, BUCKETS);
-                    drawn.push((most, line(name, &group.times, &values, &rows, step, base)));
+                    let rows = reduce::rows(&group.times, values, BUCKETS);
+                    drawn.push((most, line(name, &group.times, values, &rows, step, base)));
                 }
             }
         }
@@ -238,13 +263,12 @@ fn line(name: String, times: &[f64], values: &[f64], rows: &[usize], step: f64, 
     line
 }
 
-fn heat(groups: &[&Group], column: usize, value: impl Fn(f64) -> f64, span: (f64, f64), most: Option<f64>) -> Heat {
+fn heat(groups: &[&Group], column: usize, span: (f64, f64), most: Option<f64>) -> Heat {
     let mut groups = groups.to_vec();
     groups.sort_by(|a, b| natural(&a.key).cmp(&natural(&b.key)));
     groups.truncate(MOST_ROWS);
     let row = |group: &&Group| {
-        let values = group.values[column].iter().map(|v| value(*v)).collect();
-        (group.key.clone(), Series { times: group.times.clone(), values })
+        (group.key.clone(), Series { times: group.times.clone(), values: group.values[column].clone() })
     };
     Heat::of(groups.iter().map(row).collect(), span, most)
 }
@@ -257,11 +281,13 @@ fn natural(key: &str) -> (&str, u64, &str) {
 }
 
 /// The processes that took most CPU time, on top of one another.
-fn processes(frames: &[Frame], base: f64) -> Option<Chart> {
-    let frame = frames.iter().find(|frame| frame.file == "pidstat.csv")?;
-    let column = frame.column("cpu_percent")?;
-    let total = |group: &&Group| group.values[column].iter().filter(|v| !v.is_nan()).sum::<f64>();
-    let mut groups: Vec<&Group> = frame.groups.iter().filter(|group| total(group) > 0.0).collect();
+fn processes(frames: &[Frame], size: HostSize, base: f64) -> Option<Chart> {
+    const PART: Part = Part::new("process.cpu", "");
+    let of_processes = |frame: &&Frame| measures(frame, PART.quantity).next().is_some();
+    let frame = frames.iter().find(of_processes)?;
+    let all = groups(frame, &[&PART], true, size);
+    let total = |group: &&Group| group.values[0].iter().filter(|v| !v.is_nan()).sum::<f64>();
+    let mut groups: Vec<&Group> = all.iter().filter(|group| total(group) > 0.0).collect();
     groups.sort_by(|a, b| total(b).total_cmp(&total(a)));
     let all = groups.len();
     groups.truncate(MOST_LINES);
@@ -272,7 +298,7 @@ fn processes(frames: &[Frame], base: f64) -> Option<Chart> {
     let key = |time: f64| time.to_bits();
     let found: Vec<BTreeMap<u64, f64>> = groups
         .iter()
-        .map(|group| group.times.iter().map(|t| key(*t)).zip(group.values[column].iter().copied()).collect())
+        .map(|group| group.times.iter().map(|t| key(*t)).zip(group.values[0].iter().copied()).collect())
         .collect();
     let values = |n: usize| -> Vec<f64> {
         instants.iter().map(|t| found[n].get(&key(*t)).copied().filter(|v| !v.is_nan()).unwrap_or(0.0)).collect()
@@ -297,7 +323,7 @@ fn processes(frames: &[Frame], base: f64) -> Option<Chart> {
 
 /// A process by its number and its program's name, which is what fits beside a picture.
 fn process(key: &str) -> String {
-    let (pid, command) = key.split_once(' ').unwrap_or(("", key));
+    let (pid, command) = key.split_once(' ').unwrap_or((key, ""));
     let program = command.split(' ').next().unwrap_or_default();
     // A kernel thread's name has slashes that are no directories.
     let name = if program.starts_with('/') { program.rsplit('/').next().unwrap_or(program) } else { program };
@@ -307,7 +333,7 @@ fn process(key: &str) -> String {
 /// A histogram over time: its buckets × time.
 fn histogram(frame: &Frame, span: (f64, f64)) -> Option<Chart> {
     let groups: Vec<&Group> = frame.groups.iter().collect();
-    let heat = heat(&groups, 0, |value| value, span, None);
+    let heat = heat(&groups, 0, span, None);
     (!frame.columns.is_empty() && !groups.is_empty()).then(|| Chart {
         section: frame.profiler.clone(),
         title: String::new(),
@@ -364,7 +390,7 @@ fn other(frame: &Frame, base: f64) -> Vec<Chart> {
     units
         .into_iter()
         .map(|(unit, columns)| {
-            let (lines, note) = lines(&groups, &columns, 1.0, base);
+            let (lines, note) = lines(&groups, &columns, base);
             Chart {
                 section: frame.profiler.clone(),
                 title: if stem == frame.profiler { String::new() } else { stem.to_owned() },
@@ -425,6 +451,7 @@ fn rounded(value: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measured::tests::SIZE;
 
     fn frame(profiler: &str, file: &str, columns: &[&str], groups: Vec<Group>) -> Frame {
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
@@ -435,7 +462,7 @@ mod tests {
     fn a_line_breaks_where_there_is_a_gap_and_only_there() {
         let times = vec![10.0, 11.0, 12.0, 30.0, 31.0, 32.0];
         let group = Group { key: String::new(), times, values: vec![vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] };
-        let charts = of_host(&[frame("mine", "mine.csv", &["depth"], vec![group])], 10.0, 32.0);
+        let charts = of_host(&[frame("mine", "mine.csv", &["depth"], vec![group])], SIZE, 10.0, 32.0);
         assert_eq!(charts.len(), 1);
         let (t, v) = (&charts[0].lines[0].t, &charts[0].lines[0].v);
         assert_eq!(v[..6], [Some(1.0), Some(2.0), Some(3.0), None, None, Some(4.0)]);
@@ -450,7 +477,7 @@ mod tests {
             values: vec![vec![1.0, 2.0], vec![3.0, 4.0], vec![0.0, 0.0]],
         };
         let columns = ["power_watts", "busy_percent", "idle_percent"];
-        let charts = of_host(&[frame("gpu", "gpu.csv", &columns, vec![group("0"), group("1")])], 0.0, 2.0);
+        let charts = of_host(&[frame("gpu", "gpu.csv", &columns, vec![group("0"), group("1")])], SIZE, 0.0, 2.0);
         let units: Vec<_> = charts.iter().map(|chart| (chart.unit.as_str(), chart.lines.len())).collect();
         assert_eq!(units, [("W", 2), ("%", 2)]);
         assert_eq!(charts[1].note, "zero throughout: 0 idle, 1 idle");
@@ -462,7 +489,7 @@ mod tests {
         let groups = ["us 128-255", "us 2-3", "us 16-31"].map(group).into();
         let mut frame = frame("bpftrace", "histogram.csv", &["count_per_s"], groups);
         frame.keys = vec!["map".to_owned(), BUCKET.to_owned()];
-        let charts = of_host(&[frame], 0.0, 2.0);
+        let charts = of_host(&[frame], SIZE, 0.0, 2.0);
         assert_eq!(charts[0].heat.as_ref().unwrap().rows, ["us 2-3", "us 16-31", "us 128-255"]);
     }
 
@@ -470,7 +497,7 @@ mod tests {
     fn what_is_said_once_is_drawn_as_bars() {
         let group = |key: &str, value| Group { key: key.to_owned(), times: vec![9.0], values: vec![vec![value]] };
         let groups = vec![group("read", 3.0), group("write", 7.0), group("close", 0.0)];
-        let charts = of_host(&[frame("strace", "syscalls.csv", &["calls"], groups)], 0.0, 9.0);
+        let charts = of_host(&[frame("strace", "syscalls.csv", &["calls"], groups)], SIZE, 0.0, 9.0);
         assert_eq!(charts[0].kind, Kind::Bars);
         let names: Vec<_> = charts[0].lines.iter().map(|line| line.name.as_str()).collect();
         assert_eq!(names, ["write", "read"]);

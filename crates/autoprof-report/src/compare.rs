@@ -1,8 +1,11 @@
 //! Two runs, or two hosts of one, side by side: figures with a test of whether they differ, and a flame graph of what
 //! grew and what shrank.
-use std::io;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+};
 
-use autoprof_core::manifest::Manifest;
+use autoprof_core::{atomic_file::AtomicFile, manifest::Manifest};
 use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use inferno::differential;
@@ -13,7 +16,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use crate::{
     findings::figure,
     flame,
-    metrics::{Metric, Series},
+    metrics::{self, Figure, Metric, Series},
     page::{ReportError, document},
     show,
 };
@@ -54,9 +57,11 @@ impl Side<'_> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// What it is.
-    pub figure: &'static str,
+    pub figure: String,
     /// Its unit.
-    pub unit: &'static str,
+    pub unit: String,
+    /// The profilers that it comes from, on each side.
+    pub from: [String; 2],
     /// Mean of the first side.
     pub a: f64,
     /// Mean of the second.
@@ -84,12 +89,14 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     let figures = [a, b].map(|side| show::figures(side.run, side.manifest));
-    let of = |side: usize, metric: Metric| -> Vec<&Series> {
+    let of = |side: usize, metric: &Metric| -> Vec<&Figure> {
         let wanted = [a, b][side].hosts().collect::<Vec<_>>();
-        figures[side].iter().filter(|(name, _)| wanted.contains(name)).filter_map(|(_, m)| m.get(&metric)).collect()
+        let hosts = figures[side].iter().filter(|(name, _)| wanted.contains(name));
+        hosts.filter_map(|(_, host)| host.figures.get(metric)).collect()
     };
-    let both = |metric: &Metric| difference(*metric, &of(0, *metric), &of(1, *metric));
-    let mut figures: Vec<Difference> = Metric::ALL.iter().filter_map(both).collect();
+    let both = |metric: &Metric| difference(metric, &of(0, metric), &of(1, metric));
+    let all = metrics::all(figures.iter().flat_map(|side| side.values()));
+    let mut figures: Vec<Difference> = all.iter().filter_map(both).collect();
     holm(&mut figures);
     Comparison {
         sides: [a.name(), b.name()],
@@ -102,20 +109,26 @@ pub fn compare(a: &Side<'_>, b: &Side<'_>) -> Comparison {
     }
 }
 
-fn difference(metric: Metric, a: &[&Series], b: &[&Series]) -> Option<Difference> {
+fn difference(metric: &Metric, a: &[&Figure], b: &[&Figure]) -> Option<Difference> {
+    let from = [a, b].map(|side| {
+        let names: BTreeSet<&str> = side.iter().map(|figure| figure.profiler.as_str()).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    });
+    let [a, b] = [a, b].map(|side| side.iter().map(|figure| &figure.series).collect::<Vec<&Series>>());
     let mean = |all: &[&Series]| {
         let (sum, count) = all.iter().flat_map(|s| s.known()).fold((0.0, 0.0), |(s, n), v| (s + v, n + 1.0));
         (count > 0.0).then(|| sum / count)
     };
-    let (a_mean, b_mean) = (mean(a)?, mean(b)?);
+    let (a_mean, b_mean) = (mean(&a)?, mean(&b)?);
     if a_mean == 0.0 && b_mean == 0.0 {
         return None;
     }
-    let p = welch(&batches(a), &batches(b));
+    let p = welch(&batches(&a), &batches(&b));
     let change_percent = (a_mean != 0.0).then(|| 100.0 * (b_mean - a_mean) / a_mean.abs());
     Some(Difference {
-        figure: metric.title(),
-        unit: metric.unit(),
+        figure: metric.title.to_string(),
+        unit: metric.unit.to_string(),
+        from,
         a: a_mean,
         b: b_mean,
         change_percent,
@@ -206,7 +219,11 @@ fn cells(row: &Difference) -> [String; 6] {
         (_, true) => "differs",
         (_, false) => "",
     };
-    [format!("{}, {}", row.figure, row.unit), figure(row.a), figure(row.b), change, p, verdict.to_owned()]
+    let source = match &row.from {
+        [a, b] if a == b => String::new(),
+        [a, b] => format!(" ({a} / {b})"),
+    };
+    [format!("{}, {}{source}", row.figure, row.unit), figure(row.a), figure(row.b), change, p, verdict.to_owned()]
 }
 
 /// Folded stacks with the samples of both sides, those of the first scaled to as many as the second has; none: not
@@ -241,7 +258,12 @@ pub fn write(path: &Utf8Path, comparison: &Comparison, stacks: Option<&[String]>
         None => None,
     };
     let page = page(comparison, flame.as_deref());
-    std::fs::write(path, page.into_string()).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+    let write = || -> io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(page.into_string().as_bytes())?;
+        file.finish()
+    };
+    write().map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }
 
 fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {
@@ -286,8 +308,13 @@ fn page(comparison: &Comparison, flame: Option<&str>) -> Markup {
 mod tests {
     use super::*;
 
-    fn series(values: &[f64]) -> Series {
-        Series { times: (0..values.len()).map(|n| n as f64).collect(), values: values.to_vec() }
+    fn series(values: &[f64]) -> Figure {
+        let series = Series { times: (0..values.len()).map(|n| n as f64).collect(), values: values.to_vec() };
+        Figure { profiler: "proc".to_owned(), series, ..Figure::default() }
+    }
+
+    fn metric(name: &str) -> Metric {
+        Metric::known(name).unwrap()
     }
 
     #[test]
@@ -296,13 +323,13 @@ mod tests {
         let of = |base: f64| series(&(0..40).map(|n| noise(base, n)).collect::<Vec<_>>());
         let (low, same, high) = (of(10.0), of(10.02), of(12.0));
         let mut found = vec![
-            difference(Metric::CpuBusy, &[&low], &[&same]).unwrap(),
-            difference(Metric::RunQueue, &[&low], &[&high]).unwrap(),
+            difference(&metric("cpu.busy"), &[&low], &[&same]).unwrap(),
+            difference(&metric("cpu.run_queue"), &[&low], &[&high]).unwrap(),
         ];
         holm(&mut found);
         assert!(!found[0].significant && found[1].significant, "{found:#?}");
         assert!((found[1].change_percent.unwrap() - 20.0).abs() < 0.5);
-        assert_eq!(difference(Metric::CpuBusy, &[&series(&[1.0])], &[&high]).unwrap().p, None);
+        assert_eq!(difference(&metric("cpu.busy"), &[&series(&[1.0])], &[&high]).unwrap().p, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use autoprof_core::manifest::Manifest;
+use autoprof_core::{manifest::Manifest, text};
 use camino::Utf8Path;
 use fxprof_processed_profile::{
     CategoryHandle, CpuDelta, FrameFlags, FrameInfo, Profile, ReferenceTimestamp, SamplingInterval, Timestamp,
@@ -141,8 +141,12 @@ pub fn csv(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Result<(
             writer.write_record(COLUMNS)?;
         }
         let Numbers { host, profiler, table, what, column, .. } = *numbers;
+        let texts = [host, profiler, table, what, column].map(|text| text::cell(text.as_bytes()));
         for (time, value) in numbers.known() {
-            writer.write_record([&format!("{time:.6}"), host, profiler, table, what, column, &value.to_string()])?;
+            writer.write_field(format!("{time:.6}"))?;
+            texts.iter().try_for_each(|text| writer.write_field(text))?;
+            writer.write_field(value.to_string())?;
+            writer.write_record(None::<&[u8]>)?;
         }
         Ok(())
     });
@@ -183,8 +187,9 @@ pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Res
         let pid = number + 1;
         let (frames, _) = frame::of_host(run, manifest, host);
         events.push(json!({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": host}}));
-        for (metric, series) in metrics::of_host(&frames, record) {
-            let name = format!("{}, {}", metric.title(), metric.unit());
+        for (metric, figure) in metrics::of_host(&frames, record).figures {
+            let name = format!("{}, {}", metric.title, metric.unit);
+            let series = &figure.series;
             let known = series.times.iter().zip(&series.values).filter(|(_, value)| !value.is_nan());
             events.extend(known.map(|(time, value)| {
                 json!({"ph": "C", "pid": pid, "name": name, "ts": time * 1e6, "args": {"value": value}})
@@ -197,7 +202,9 @@ pub fn perfetto(run: &Utf8Path, manifest: &Manifest, out: &mut dyn Write) -> Res
         events.extend(marks);
     }
     if !events.iter().any(|event| event["ph"] == "C") {
-        return Err(no_tables(manifest));
+        let what =
+            "no figures of whole hosts, which are what perfetto shows; csv and parquet have the numbers of every table";
+        return Err(ExportError::Nothing { run: manifest.id.clone(), what });
     }
     serde_json::to_writer(out, &json!({"traceEvents": events, "displayTimeUnit": "ms"})).map_err(io::Error::from)?;
     Ok(())

@@ -1,5 +1,10 @@
 //! What stands out in a run: rules with stated thresholds, and the numbers behind each.
-use crate::metrics::{Figures, HostFigures, Metric, median, robust_scores};
+use std::collections::BTreeMap;
+
+use crate::{
+    agreement::Disagreement,
+    metrics::{self, Figures, HostFigures, Metric, described, median, robust_scores},
+};
 
 /// Something that is worth a look.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -22,6 +27,8 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
+    /// Two profilers disagree: a figure is wrong, whatever it says.
+    Disagreement,
     /// A resource was at its end.
     Saturated,
     /// A host behaves otherwise than the others.
@@ -32,7 +39,8 @@ pub enum Level {
 
 /// A figure above a threshold for a share of the window.
 struct Rule {
-    metric: Metric,
+    /// The figure; the first of these that a host has.
+    figures: &'static [&'static str],
     above: f64,
     /// Share of the samples, 0 to 1, that must be above.
     share: f64,
@@ -41,21 +49,21 @@ struct Rule {
 }
 
 const RULES: [Rule; 11] = [
-    rule(Metric::CpuBusy, 90.0, 0.1, Level::Saturated, "CPUs were saturated"),
-    rule(Metric::RunQueue, 2.0, 0.1, Level::Saturated, "tasks queued for CPUs"),
-    rule(Metric::CpuSteal, 5.0, 0.1, Level::Note, "the hypervisor gave CPU time to others"),
-    rule(Metric::DiskBusiest, 90.0, 0.1, Level::Saturated, "a disk was saturated"),
-    rule(Metric::CpuIoWait, 20.0, 0.1, Level::Saturated, "CPUs waited for I/O"),
-    rule(Metric::MemoryUsed, 90.0, 0.1, Level::Saturated, "memory was nearly used up"),
-    rule(Metric::Swapping, 0.0, 0.02, Level::Saturated, "memory was swapped"),
-    rule(Metric::PressureIo, 20.0, 0.1, Level::Note, "tasks stalled on I/O"),
-    rule(Metric::PressureMemory, 10.0, 0.02, Level::Saturated, "tasks stalled on memory"),
-    rule(Metric::NetTrouble, 0.0, 0.02, Level::Note, "packets were dropped or broken"),
-    rule(Metric::Retransmits, 1.0, 0.05, Level::Note, "TCP segments were sent again"),
+    rule(&["cpu.busy"], 90.0, 0.1, Level::Saturated, "CPUs were saturated"),
+    rule(&["cpu.run_queue"], 2.0, 0.1, Level::Saturated, "tasks queued for CPUs"),
+    rule(&["cpu.steal"], 5.0, 0.1, Level::Note, "the hypervisor gave CPU time to others"),
+    rule(&["disk.busy"], 90.0, 0.1, Level::Saturated, "a disk was saturated"),
+    rule(&["cpu.iowait"], 20.0, 0.1, Level::Saturated, "CPUs waited for I/O"),
+    rule(&["memory.utilization"], 90.0, 0.1, Level::Saturated, "memory was nearly used up"),
+    rule(&["swap.pages", "swap.bytes"], 0.0, 0.02, Level::Saturated, "memory was swapped"),
+    rule(&["pressure.io"], 20.0, 0.1, Level::Note, "tasks stalled on I/O"),
+    rule(&["pressure.memory"], 10.0, 0.02, Level::Saturated, "tasks stalled on memory"),
+    rule(&["net.trouble"], 0.0, 0.02, Level::Note, "packets were dropped or broken"),
+    rule(&["tcp.retransmit_share"], 1.0, 0.05, Level::Note, "TCP segments were sent again"),
 ];
 
-const fn rule(metric: Metric, above: f64, share: f64, level: Level, title: &'static str) -> Rule {
-    Rule { metric, above, share, level, title }
+const fn rule(figures: &'static [&'static str], above: f64, share: f64, level: Level, title: &'static str) -> Rule {
+    Rule { figures, above, share, level, title }
 }
 
 /// From how many robust standard deviations on a host is called an outlier.
@@ -66,17 +74,21 @@ const FLEET: usize = 4;
 /// What stands out among the hosts, the gravest first.
 #[must_use]
 pub fn find(hosts: &Figures) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| saturated(rule, hosts)).collect();
-    findings.extend(Metric::ALL.iter().flat_map(|metric| outliers(*metric, hosts)));
+    let mut findings = disagreements(hosts);
+    findings.extend(RULES.iter().filter_map(|rule| saturated(rule, hosts)));
+    findings.extend(metrics::all(hosts.values()).iter().flat_map(|metric| outliers(metric, hosts)));
     findings.sort_by_key(|finding| finding.level);
     findings
 }
 
 /// The hosts that broke a rule, in one finding.
 fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
-    let mut broken: Vec<(&String, f64, f64, f64)> = Vec::new();
-    for (name, metrics) in hosts {
-        let Some(series) = metrics.get(&rule.metric) else { continue };
+    let mut broken: Vec<(&String, f64, f64, f64, Metric)> = Vec::new();
+    for (name, host) in hosts {
+        let mut choice = rule.figures.iter().filter_map(|name| Metric::known(name));
+        let has = |metric: Metric| Some((host.figures.get(&metric)?, metric));
+        let Some((figure, metric)) = choice.find_map(has) else { continue };
+        let series = &figure.series;
         let known = series.known().count();
         let above = |value: &f64| *value > rule.above;
         let count = series.known().filter(above).count();
@@ -84,15 +96,13 @@ fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
         let share = count as f64 / known.max(1) as f64;
         if count > 0 && share >= rule.share {
             let first = series.times.iter().zip(&series.values).find(|(_, value)| above(value)).map(|(time, _)| *time);
-            broken.push((name, share, series.most().unwrap_or_default(), first.unwrap_or_default()));
+            broken.push((name, share, series.most().unwrap_or_default(), first.unwrap_or_default(), metric));
         }
     }
     broken.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let (name, share, most, _) = broken.first()?;
-    let unit = rule.metric.unit();
+    let (name, share, most, _, Metric { title, unit, .. }) = broken.first()?;
     let detail = format!(
-        "{} above {} {unit} in {:.0} % of the samples{}, at most {} {unit}",
-        rule.metric.title(),
+        "{title} above {} {unit} in {:.0} % of the samples{}, at most {} {unit}",
         rule.above,
         share * 100.0,
         if broken.len() > 1 { format!(" on {name}") } else { String::new() },
@@ -102,27 +112,79 @@ fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
         level: rule.level,
         title: rule.title.to_owned(),
         detail,
-        rule: format!(
-            "{} > {} {unit} in at least {:.0} % of the samples",
-            rule.metric.title(),
-            rule.above,
-            rule.share * 100.0
-        ),
-        from: broken.iter().map(|(_, _, _, first)| *first).reduce(f64::min),
+        rule: format!("{title} > {} {unit} in at least {:.0} % of the samples", rule.above, rule.share * 100.0),
+        from: broken.iter().map(|(_, _, _, first, _)| *first).reduce(f64::min),
         hosts: broken.into_iter().map(|(name, ..)| name.clone()).collect(),
     })
 }
 
+/// What two profilers disagree on, a finding for each pair and quantity: on many hosts, or of many devices, the largest
+/// difference stands for all.
+fn disagreements(hosts: &Figures) -> Vec<Finding> {
+    let mut found = BTreeMap::<(&[String; 2], &str), Vec<(&String, &Disagreement)>>::new();
+    for (name, host) in hosts {
+        for disagreement in &host.disagreements {
+            let pair = (&disagreement.profilers, disagreement.quantity.as_str());
+            found.entry(pair).or_default().push((name, disagreement));
+        }
+    }
+    let ratio = |d: &Disagreement| d.means[0].max(d.means[1]) / d.means[0].min(d.means[1]).max(f64::MIN_POSITIVE);
+    let of = |((profilers, quantity), all): ((&[String; 2], &str), Vec<(&String, &Disagreement)>)| {
+        // That of the host as a whole says more than that of one of its CPUs.
+        let worst = all
+            .iter()
+            .max_by(|(_, a), (_, b)| a.key.is_empty().cmp(&b.key.is_empty()).then(ratio(a).total_cmp(&ratio(b))));
+        let (host, worst) = worst?;
+        let [a, b] = worst.means.map(|mean| amount(mean, &worst.unit));
+        let mut hosts: Vec<String> = all.iter().map(|(name, _)| (*name).clone()).collect();
+        hosts.dedup();
+        let others = match all.len() {
+            1 => String::new(),
+            n => format!("; in {} more cases, too", n - 1),
+        };
+        let on = if hosts.len() > 1 { format!(" on {host}") } else { String::new() };
+        Some(Finding {
+            level: Level::Disagreement,
+            title: format!(
+                "{} and {} disagree on {}: {a} against {b}",
+                profilers[0],
+                profilers[1],
+                described(quantity, &worst.key)
+            ),
+            detail: format!(
+                "means over the {:.0} s{on} that both cover differ by more than sampling explains{others}",
+                worst.seconds
+            ),
+            rule: format!("{quantity} of two profilers differs by more than sampling and 10 % explain"),
+            from: None,
+            hosts,
+        })
+    };
+    found.into_iter().filter_map(of).collect()
+}
+
+/// A number with its unit, as people write it: `1.45 GB/s`.
+fn amount(value: f64, unit: &str) -> String {
+    let number = figure(value);
+    let (number, prefix) = number.split_once(' ').unwrap_or((&number, ""));
+    match unit {
+        "bytes/s" => format!("{number} {prefix}B/s"),
+        "bytes" => format!("{number} {prefix}B"),
+        "1/s" => format!("{number}{}{prefix}/s", if prefix.is_empty() { "" } else { " " }),
+        _ => format!("{number} {prefix}{unit}"),
+    }
+}
+
 /// The hosts whose mean is far from the others'.
-fn outliers(metric: Metric, hosts: &Figures) -> Vec<Finding> {
-    let mean = |metrics: &HostFigures| metrics.get(&metric)?.mean();
+fn outliers(metric: &Metric, hosts: &Figures) -> Vec<Finding> {
+    let mean = |host: &HostFigures| host.figures.get(metric)?.series.mean();
     let means: Vec<(&String, f64)> = hosts.iter().filter_map(|(name, m)| Some((name, mean(m)?))).collect();
     if means.len() < FLEET {
         return Vec::new();
     }
     let values: Vec<f64> = means.iter().map(|(_, mean)| *mean).collect();
     let middle = median(&values).unwrap_or_default();
-    let unit = metric.unit();
+    let unit = &metric.unit;
     let scores = robust_scores(&values);
     let far = means.iter().zip(scores).filter(|((_, mean), score)| {
         // Among hosts that are nearly equal the least difference is many deviations: it must matter, too.
@@ -131,11 +193,7 @@ fn outliers(metric: Metric, hosts: &Figures) -> Vec<Finding> {
     far.map(|((name, mean), score)| Finding {
         level: Level::Outlier,
         hosts: vec![(*name).clone()],
-        title: format!(
-            "{} is {} than on the other hosts",
-            metric.title(),
-            if score > 0.0 { "higher" } else { "lower" }
-        ),
+        title: format!("{} is {} than on the other hosts", metric.title, if score > 0.0 { "higher" } else { "lower" }),
         detail: format!(
             "mean {} {unit}, the hosts' median is {} {unit}: {score:+.1} robust standard deviations",
             figure(*mean),
@@ -147,8 +205,8 @@ fn outliers(metric: Metric, hosts: &Figures) -> Vec<Finding> {
     .collect()
 }
 
-fn least_that_matters(metric: Metric, middle: f64) -> f64 {
-    match metric.unit() {
+fn least_that_matters(metric: &Metric, middle: f64) -> f64 {
+    match metric.unit.as_ref() {
         "%" => 5.0,
         "tasks" => 0.5,
         _ => middle.abs() * 0.25,
@@ -171,10 +229,8 @@ pub fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::metrics::Series;
+    use crate::metrics::{Figure, Series};
 
     fn hosts(busy: &[&[f64]]) -> Figures {
         let series = |values: &[f64]| Series {
@@ -182,7 +238,12 @@ mod tests {
             values: values.to_vec(),
         };
         let named = busy.iter().enumerate();
-        named.map(|(n, values)| (format!("h{n}"), BTreeMap::from([(Metric::CpuBusy, series(values))]))).collect()
+        let figure = |values: &[f64]| Figure { series: series(values), ..Figure::default() };
+        let busy = |values: &[f64]| HostFigures {
+            figures: BTreeMap::from([(Metric::known("cpu.busy").unwrap(), figure(values))]),
+            ..HostFigures::default()
+        };
+        named.map(|(n, values)| (format!("h{n}"), busy(values))).collect()
     }
 
     #[test]
@@ -201,5 +262,34 @@ mod tests {
         assert_eq!(found[0].level, Level::Outlier);
         assert_eq!(find(&hosts(&[&[10.0], &[10.1], &[9.9], &[10.0], &[11.0]])), []);
         assert_eq!(find(&hosts(&[&[10.0], &[60.0], &[10.0]])), []);
+    }
+
+    #[test]
+    fn two_profilers_that_disagree_come_first_and_once() {
+        let mut hosts = hosts(&[&[95.0, 95.0], &[1.0, 1.0]]);
+        let of = |key: &str, a: f64| Disagreement {
+            quantity: "disk.write_bytes".to_owned(),
+            unit: "bytes/s".to_owned(),
+            key: key.to_owned(),
+            profilers: ["iostat".to_owned(), "proc".to_owned()],
+            means: [a, 7.2e8],
+            seconds: 27.6,
+        };
+        hosts.get_mut("h0").unwrap().disagreements = vec![of("vdb", 8.5e8), of("vda", 1.45e9)];
+        let found = find(&hosts);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert_eq!((found[0].level, found[0].hosts.as_slice()), (Level::Disagreement, ["h0".to_owned()].as_slice()));
+        assert_eq!(found[0].title, "iostat and proc disagree on bytes written to vda: 1.45 GB/s against 720.00 MB/s");
+        assert_eq!(
+            found[0].detail,
+            "means over the 28 s that both cover differ by more than sampling explains; in 1 more cases, too"
+        );
+    }
+
+    #[test]
+    fn numbers_have_their_units_as_people_write_them() {
+        assert_eq!(amount(1.45e9, "bytes/s"), "1.45 GB/s");
+        assert_eq!(amount(12.0, "%"), "12 %");
+        assert_eq!((amount(52_300.0, "1/s"), amount(52.0, "1/s")), ("52.3 k/s".to_owned(), "52/s".to_owned()));
     }
 }

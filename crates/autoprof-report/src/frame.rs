@@ -1,7 +1,10 @@
 //! Tables of a run, by columns: what the plugins made of the tools' output, read for drawing.
 use std::{collections::HashMap, fs::File, io};
 
-use autoprof_core::manifest::{ClockOffset, HostRecord, Manifest};
+use autoprof_core::{
+    TableInfo,
+    manifest::{ClockOffset, HostRecord, Manifest},
+};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::place::{self, Place};
@@ -56,6 +59,8 @@ pub struct Frame {
     pub columns: Vec<String>,
     /// The rows by what they are about.
     pub groups: Vec<Group>,
+    /// What its profiler declared of it; none: nothing.
+    pub table: Option<TableInfo>,
 }
 
 /// The rows about one thing: a CPU, a device, a process; or all, where a table is about one thing only.
@@ -134,7 +139,10 @@ pub fn of_host(run: &Utf8Path, manifest: &Manifest, name: &str) -> (Vec<Frame>, 
             if path.extension() != Some("csv") {
                 continue;
             }
-            match read(&path, ahead, MOST_NUMBERS) {
+            let declared = manifest.tables.get(profiler).into_iter().flatten();
+            let declared = declared.into_iter().find(|table| path.file_name() == Some(&table.file));
+            let declared = declared.filter(|table| table.holds_for(&record.args));
+            match read(&path, declared, ahead, MOST_NUMBERS) {
                 Ok(Some((mut frame, whole))) => {
                     profiler.clone_into(&mut frame.profiler);
                     merge(&mut frames, frame);
@@ -175,7 +183,12 @@ fn merge(frames: &mut Vec<Frame>, frame: Frame) {
 ///
 /// # Errors
 /// When it cannot be read, or is no CSV.
-fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, bool)>, csv::Error> {
+fn read(
+    path: &Utf8Path,
+    declared: Option<&TableInfo>,
+    ahead_s: f64,
+    most: usize,
+) -> Result<Option<(Frame, bool)>, csv::Error> {
     let file = File::open(path).map_err(csv::Error::from)?;
     let file = io::BufReader::with_capacity(1 << 16, file);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
@@ -188,6 +201,9 @@ fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, boo
     // pidstat says on which CPU a process ran last: a value there, not what the row is about.
     let of_processes = headers.iter().any(|name| name == "pid");
     let is_key = |at: usize, name: &str| {
+        if let Some(table) = declared {
+            return table.keys.split_whitespace().any(|key| key == name);
+        }
         let named = KEYS.contains(&name) && !(of_processes && name == "cpu");
         let text = first.get(at).is_some_and(|value| !value.is_empty() && value.parse::<f64>().is_err());
         named || text
@@ -195,14 +211,15 @@ fn read(path: &Utf8Path, ahead_s: f64, most: usize) -> Result<Option<(Frame, boo
     let (mut keys, mut numbers) = (Vec::new(), Vec::new());
     for (at, name) in headers.iter().enumerate().skip(1) {
         if is_key(at, name) {
-            keys.push(at)
+            keys.push(at);
         } else if name != "uid" {
             numbers.push(at)
         }
     }
     let names = |places: &[usize]| places.iter().filter_map(|at| headers.get(*at)).map(ToOwned::to_owned).collect();
     let file = path.file_name().unwrap_or_default().to_owned();
-    let mut frame = Frame { file, keys: names(&keys), columns: names(&numbers), ..Frame::default() };
+    let mut frame =
+        Frame { file, keys: names(&keys), columns: names(&numbers), table: declared.cloned(), ..Frame::default() };
     let mut known = HashMap::<String, usize>::new();
     let mut key = String::new();
     let (mut count, mut whole) = (0, true);
@@ -255,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap().join("t.csv");
         std::fs::write(&path, text).unwrap();
-        read(&path, ahead_s, most).unwrap()
+        read(&path, None, ahead_s, most).unwrap()
     }
 
     fn frame(text: &str, ahead_s: f64) -> Option<Frame> {

@@ -1,218 +1,233 @@
-//! Figures by which hosts are compared, each from whichever profiler measured it.
-use std::collections::BTreeMap;
+//! Figures by which hosts are compared, each from the profiler that measured it most precisely.
+use std::{borrow::Cow, collections::BTreeMap};
 
-use autoprof_core::manifest::HostRecord;
+use autoprof_core::{
+    manifest::HostRecord,
+    quantity::{self, Precision},
+};
 
-use crate::frame::{Frame, Group};
+use crate::{
+    agreement::{self, Disagreement},
+    frame::Frame,
+    measured::{self, HostSize, Measured},
+};
 
 /// What was measured of one host.
-pub type HostFigures = BTreeMap<Metric, Series>;
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostFigures {
+    /// Its figures.
+    pub figures: BTreeMap<Metric, Figure>,
+    /// Every quantity of every profiler, in numbers.
+    pub readings: Vec<Reading>,
+    /// What two profilers disagree on.
+    pub disagreements: Vec<Disagreement>,
+}
 
 /// What was measured of every host.
 pub type Figures = BTreeMap<String, HostFigures>;
 
+/// A figure of one host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figure {
+    /// The profiler that it comes from.
+    pub profiler: String,
+    /// Others that measured it, too.
+    pub others: Vec<String>,
+    /// Its values.
+    pub series: Series,
+}
+
+/// A quantity as one profiler measured it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Reading {
+    /// The quantity.
+    pub quantity: String,
+    /// Its unit.
+    pub unit: String,
+    /// The profiler.
+    pub profiler: String,
+    /// The table's file.
+    pub table: String,
+    /// What it is about; empty: the host as a whole.
+    pub key: String,
+    /// Its mean over the rows that have a value.
+    pub mean: f64,
+    /// Its greatest value.
+    pub most: f64,
+    /// How many rows have a value.
+    pub samples: usize,
+}
+
+/// Most readings of one host: a table may have thousands of keys.
+const MAX_READINGS: usize = 2000;
+
 /// Every figure that a host's tables give.
 #[must_use]
 pub fn of_host(frames: &[Frame], host: &HostRecord) -> HostFigures {
-    let cpus = host.facts.as_ref().map_or(1, |facts| facts.cpus);
-    Metric::ALL.iter().filter_map(|metric| Some((*metric, metric.of(frames, cpus)?))).collect()
+    of_measured(&measured::of_host(frames, HostSize::of(host)))
+}
+
+/// Every figure of these quantities.
+#[must_use]
+pub fn of_measured(measured: &[Measured]) -> HostFigures {
+    let mut figures = BTreeMap::new();
+    for (rank, known) in KNOWN.iter().enumerate() {
+        if let Some(figure) = figure(measured, known.parts) {
+            figures.insert(known.metric(rank), figure);
+        }
+    }
+    // What autoprof has no figure for, since only its profiler knows of it.
+    for of in measured.iter().filter(|of| of.known().is_none()) {
+        let metric =
+            Metric { rank: KNOWN.len(), name: of.quantity.clone().into(), ..Metric::new(&of.quantity, &of.unit) };
+        if let std::collections::btree_map::Entry::Vacant(free) = figures.entry(metric)
+            && let Some(figure) = figure(measured, &[&of.quantity])
+        {
+            free.insert(figure);
+        }
+    }
+    let reading = |of: &Measured| {
+        Some(Reading {
+            quantity: of.quantity.clone(),
+            unit: of.unit.clone(),
+            profiler: of.profiler.clone(),
+            table: of.file.clone(),
+            key: of.key.clone(),
+            mean: of.series.mean()?,
+            most: of.series.most()?,
+            samples: of.series.known().count(),
+        })
+    };
+    let readings = measured.iter().filter_map(reading).take(MAX_READINGS).collect();
+    HostFigures { figures, readings, disagreements: agreement::disagreements(measured) }
+}
+
+/// The sum of some quantities of the host as a whole, from the most precise table that has any of them.
+fn figure(measured: &[Measured], parts: &[&str]) -> Option<Figure> {
+    let mut tables: Vec<(Precision, &str, &str)> = measured
+        .iter()
+        .filter(|of| parts.contains(&of.quantity.as_str()))
+        .map(|of| (of.precision, of.profiler.as_str(), of.file.as_str()))
+        .collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let series = |(_, profiler, file): &(Precision, &str, &str)| {
+        let part = |name: &&str| {
+            measured::whole(
+                measured.iter().filter(|of| of.quantity == *name && of.profiler == *profiler && of.file == *file),
+            )
+        };
+        let mut parts = parts.iter().filter_map(part);
+        let first = parts.next()?;
+        Some(parts.fold(first, |sum, part| sum.plus(&part)))
+    };
+    let at = tables.iter().position(|table| series(table).is_some())?;
+    let mut profilers: Vec<&str> = tables[at..].iter().map(|(_, profiler, _)| *profiler).collect();
+    profilers.dedup();
+    let others = profilers[1..].iter().map(|name| (*name).to_owned()).collect();
+    Some(Figure { profiler: profilers[0].to_owned(), others, series: series(&tables[at])? })
 }
 
 /// A figure of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Metric {
-    /// Time in which CPUs were neither idle nor waiting for I/O, percent of all CPUs.
-    CpuBusy,
-    /// Time in which CPUs were idle with I/O outstanding, percent of all CPUs.
-    CpuIoWait,
-    /// Time that the hypervisor gave to others, percent of all CPUs.
-    CpuSteal,
-    /// Tasks that run or wait for a CPU, for each CPU.
-    RunQueue,
-    /// Memory that is not available, percent of all.
-    MemoryUsed,
-    /// Swapped in and out, KiB/s or pages/s.
-    Swapping,
-    /// Time in which the busiest disk had requests, percent.
-    DiskBusiest,
-    /// Read and written on all disks, bytes/s.
-    DiskBytes,
-    /// Received and sent on all interfaces but the loopback, bytes/s.
-    NetBytes,
-    /// Packets dropped or with errors, a second.
-    NetTrouble,
-    /// Segments sent again, percent of those sent.
-    Retransmits,
-    /// Time in which some task waited for a CPU, percent.
-    PressureCpu,
-    /// Time in which some task waited for I/O, percent.
-    PressureIo,
-    /// Time in which some task waited for memory, percent.
-    PressureMemory,
-    /// Context switches a second.
-    ContextSwitches,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct Metric {
+    /// Its place among the others.
+    rank: usize,
+    /// The name by which rules call it: that of a quantity, or of a sum of some.
+    pub name: Cow<'static, str>,
+    /// What it is called.
+    pub title: Cow<'static, str>,
+    /// Its unit.
+    pub unit: Cow<'static, str>,
 }
 
 impl Metric {
-    /// All, in the order in which they are offered.
-    pub const ALL: [Self; 15] = [
-        Self::CpuBusy,
-        Self::CpuIoWait,
-        Self::CpuSteal,
-        Self::RunQueue,
-        Self::MemoryUsed,
-        Self::Swapping,
-        Self::DiskBusiest,
-        Self::DiskBytes,
-        Self::NetBytes,
-        Self::NetTrouble,
-        Self::Retransmits,
-        Self::PressureCpu,
-        Self::PressureIo,
-        Self::PressureMemory,
-        Self::ContextSwitches,
-    ];
-
-    /// What it is called.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::CpuBusy => "CPU busy",
-            Self::CpuIoWait => "CPU waiting for I/O",
-            Self::CpuSteal => "CPU stolen",
-            Self::RunQueue => "run queue per CPU",
-            Self::MemoryUsed => "memory used",
-            Self::Swapping => "swapping",
-            Self::DiskBusiest => "busiest disk",
-            Self::DiskBytes => "disk throughput",
-            Self::NetBytes => "network throughput",
-            Self::NetTrouble => "network errors and drops",
-            Self::Retransmits => "TCP retransmits",
-            Self::PressureCpu => "pressure on CPU",
-            Self::PressureIo => "pressure on I/O",
-            Self::PressureMemory => "pressure on memory",
-            Self::ContextSwitches => "context switches",
-        }
+    fn new(name: &str, unit: &str) -> Self {
+        Self { rank: 0, name: name.to_owned().into(), title: name.to_owned().into(), unit: unit.to_owned().into() }
     }
 
-    /// Its unit.
+    /// The figure that autoprof knows by this name.
     #[must_use]
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::RunQueue => "tasks",
-            Self::Swapping => "1/s",
-            Self::DiskBytes | Self::NetBytes => "bytes/s",
-            Self::NetTrouble => "packets/s",
-            Self::ContextSwitches => "1/s",
-            _ => "%",
-        }
+    pub fn known(name: &str) -> Option<Self> {
+        let rank = KNOWN.iter().position(|known| known.name == name)?;
+        Some(KNOWN[rank].metric(rank))
     }
+}
 
-    /// The figure over time on a host with so many CPUs; none: no profiler measured it.
-    #[must_use]
-    pub fn of(self, frames: &[Frame], cpus: u32) -> Option<Series> {
-        let found =
-            |profiler: &str, file: &str| frames.iter().find(|frame| frame.profiler == profiler && frame.file == file);
-        let one = |profiler: &str, file: &str, key: &str, f: &dyn Fn(&Row<'_>) -> f64| {
-            let frame = found(profiler, file)?;
-            Series::of(frame, frame.group(key)?, f)
-        };
-        let pressure = |what: &str| one("proc", "pressure.csv", what, &|row| row.get("some_percent"));
-        let cpus = f64::from(cpus.max(1));
-        match self {
-            Self::CpuBusy => {
-                let busy = |row: &Row<'_>| 100.0 - row.get("idle_percent") - row.get("iowait_percent");
-                one("proc", "cpu.csv", "all", &busy)
-                    .or_else(|| one("mpstat", "mpstat.csv", "all", &busy))
-                    .or_else(|| one("vmstat", "vmstat.csv", "", &busy))
-            }
-            Self::CpuIoWait | Self::CpuSteal => {
-                let column = if self == Self::CpuIoWait { "iowait_percent" } else { "steal_percent" };
-                let part = |row: &Row<'_>| row.get(column);
-                one("proc", "cpu.csv", "all", &part)
-                    .or_else(|| one("mpstat", "mpstat.csv", "all", &part))
-                    .or_else(|| one("vmstat", "vmstat.csv", "", &part))
-            }
-            Self::RunQueue => {
-                let queue = |row: &Row<'_>| row.get("runnable") / cpus;
-                one("proc", "load.csv", "", &queue)
-                    .or_else(|| one("vmstat", "vmstat.csv", "", &queue))
-                    .or_else(|| one("sar", "sar-load.csv", "", &queue))
-            }
-            Self::MemoryUsed => {
-                let used = |row: &Row<'_>| 100.0 * (1.0 - row.get("available_kib") / row.get("total_kib"));
-                one("proc", "memory.csv", "", &used)
-                    .or_else(|| one("sar", "sar-memory.csv", "", &|row| row.get("used_percent")))
-            }
-            Self::Swapping => {
-                let pages = |row: &Row<'_>| row.get("swap_in_pages_per_s") + row.get("swap_out_pages_per_s");
-                one("proc", "paging.csv", "", &pages)
-                    .or_else(|| {
-                        let kib = |row: &Row<'_>| row.get("swap_in_kib_per_s") + row.get("swap_out_kib_per_s");
-                        one("vmstat", "vmstat.csv", "", &kib)
-                    })
-                    .or_else(|| one("sar", "sar-paging.csv", "", &pages))
-            }
-            Self::DiskBusiest => {
-                let busy = |row: &Row<'_>| row.get("util_percent");
-                let most = |frame: &Frame| Series::folded(frame, |_| true, &busy, f64::max);
-                most(found("proc", "disk.csv").or_else(|| found("iostat", "iostat.csv"))?)
-            }
-            Self::DiskBytes => found("proc", "disk.csv")
-                .and_then(|frame| {
-                    let bytes = |row: &Row<'_>| row.get("read_bytes_per_s") + row.get("write_bytes_per_s");
-                    Series::folded(frame, |_| true, &bytes, |a, b| a + b)
-                })
-                .or_else(|| {
-                    let bytes = |row: &Row<'_>| 1024.0 * (row.get("read_kib_per_s") + row.get("write_kib_per_s"));
-                    Series::folded(found("iostat", "iostat.csv")?, |_| true, &bytes, |a, b| a + b)
-                }),
-            Self::NetBytes => found("proc", "net.csv")
-                .and_then(|frame| {
-                    let bytes = |row: &Row<'_>| row.get("rx_bytes_per_s") + row.get("tx_bytes_per_s");
-                    Series::folded(frame, |key| key != "lo", &bytes, |a, b| a + b)
-                })
-                .or_else(|| {
-                    let bytes = |row: &Row<'_>| 1024.0 * (row.get("rx_kib_per_s") + row.get("tx_kib_per_s"));
-                    Series::folded(found("sar", "sar-network.csv")?, |key| key != "lo", &bytes, |a, b| a + b)
-                }),
-            Self::NetTrouble => {
-                let frame = found("proc", "net.csv").or_else(|| found("sar", "sar-network.csv"))?;
-                let trouble = |row: &Row<'_>| {
-                    ["rx_errors_per_s", "rx_drops_per_s", "tx_errors_per_s", "tx_drops_per_s"]
-                        .iter()
-                        .map(|column| row.get(column))
-                        .sum()
-                };
-                Series::folded(frame, |_| true, &trouble, |a, b| a + b)
-            }
-            Self::Retransmits => one("sar", "sar-tcp.csv", "", &|row| {
-                let sent = row.get("segments_out_per_s");
-                if sent == 0.0 { 0.0 } else { 100.0 * row.get("retransmits_per_s") / sent }
-            }),
-            Self::PressureCpu => pressure("cpu"),
-            Self::PressureIo => pressure("io"),
-            Self::PressureMemory => pressure("memory"),
-            Self::ContextSwitches => {
-                let switches = |row: &Row<'_>| row.get("context_switches_per_s");
-                one("proc", "load.csv", "", &switches)
-                    .or_else(|| one("vmstat", "vmstat.csv", "", &switches))
-                    .or_else(|| one("sar", "sar-load.csv", "", &switches))
-            }
+/// Every figure that any host has, in the order in which they are shown.
+#[must_use]
+pub fn all<'f>(hosts: impl IntoIterator<Item = &'f HostFigures>) -> Vec<Metric> {
+    let all: std::collections::BTreeSet<&Metric> = hosts.into_iter().flat_map(|host| host.figures.keys()).collect();
+    all.into_iter().cloned().collect()
+}
+
+/// A figure that autoprof knows: the sum of some quantities of the host as a whole.
+struct Known {
+    name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    parts: &'static [&'static str],
+}
+
+impl Known {
+    fn metric(&self, rank: usize) -> Metric {
+        Metric {
+            rank,
+            name: Cow::Borrowed(self.name),
+            title: Cow::Borrowed(self.title),
+            unit: Cow::Borrowed(self.unit),
         }
     }
 }
 
-/// A row of a table about one thing.
-pub struct Row<'a> {
-    frame: &'a Frame,
-    group: &'a Group,
-    at: usize,
+const fn one(parts: &'static [&'static str; 1], title: &'static str, unit: &'static str) -> Known {
+    Known { name: parts[0], title, unit, parts }
 }
 
-impl Row<'_> {
-    fn get(&self, column: &str) -> f64 {
-        self.frame.column(column).map_or(f64::NAN, |column| self.group.values[column][self.at])
+/// In the order in which they are shown.
+const KNOWN: [Known; 16] = [
+    one(&["cpu.busy"], "CPU busy", "%"),
+    one(&["cpu.iowait"], "CPU waiting for I/O", "%"),
+    one(&["cpu.steal"], "CPU stolen", "%"),
+    one(&["cpu.run_queue"], "run queue per CPU", "tasks"),
+    one(&["memory.utilization"], "memory used", "%"),
+    Known { name: "swap.pages", title: "swapping", unit: "pages/s", parts: &["swap.in_pages", "swap.out_pages"] },
+    Known { name: "swap.bytes", title: "swap traffic", unit: "bytes/s", parts: &["swap.in_bytes", "swap.out_bytes"] },
+    one(&["disk.busy"], "busiest disk", "%"),
+    Known {
+        name: "disk.bytes",
+        title: "disk throughput",
+        unit: "bytes/s",
+        parts: &["disk.read_bytes", "disk.write_bytes"],
+    },
+    Known { name: "net.bytes", title: "network throughput", unit: "bytes/s", parts: &["net.rx_bytes", "net.tx_bytes"] },
+    Known {
+        name: "net.trouble",
+        title: "network errors and drops",
+        unit: "packets/s",
+        parts: &["net.rx_errors", "net.rx_drops", "net.tx_errors", "net.tx_drops"],
+    },
+    one(&["tcp.retransmit_share"], "TCP retransmits", "%"),
+    one(&["pressure.cpu"], "pressure on CPU", "%"),
+    one(&["pressure.io"], "pressure on I/O", "%"),
+    one(&["pressure.memory"], "pressure on memory", "%"),
+    one(&["system.context_switches"], "context switches", "1/s"),
+];
+
+/// What a quantity of one thing is called: `bytes written to vda`.
+#[must_use]
+pub fn described(quantity: &str, key: &str) -> String {
+    let title = quantity::known(quantity).map_or(quantity, |known| known.title);
+    match (title.split_once("{}"), key) {
+        (None, "") => title.to_owned(),
+        (None, key) => format!("{title} of {key}"),
+        (Some((before, after)), "") => {
+            let prepositions = [" from ", " to ", " on ", " of "];
+            let before = prepositions.iter().find_map(|word| before.strip_suffix(word)).unwrap_or(before);
+            format!("{before}{after}")
+        }
+        (Some((before, after)), key) if before.ends_with(' ') => format!("{before}{key}{after}"),
+        (Some((before, after)), key) => format!("{before} of {key}{after}"),
     }
 }
 
@@ -226,36 +241,23 @@ pub struct Series {
 }
 
 impl Series {
-    fn of(frame: &Frame, group: &Group, f: &dyn Fn(&Row<'_>) -> f64) -> Option<Self> {
-        let values: Vec<f64> = (0..group.times.len()).map(|at| f(&Row { frame, group, at })).collect();
-        // A column that the tool does not print there.
-        values.iter().any(|value| !value.is_nan()).then(|| Self { times: group.times.clone(), values })
-    }
-
-    /// One figure of several things at the same instants.
-    fn folded(
-        frame: &Frame,
-        wanted: impl Fn(&str) -> bool,
-        f: &dyn Fn(&Row<'_>) -> f64,
-        fold: impl Fn(f64, f64) -> f64,
-    ) -> Option<Self> {
-        let mut all: Vec<(f64, f64)> = Vec::new();
-        for group in frame.groups.iter().filter(|group| wanted(&group.key)) {
-            all.extend(Self::of(frame, group, f).into_iter().flat_map(|s| s.times.into_iter().zip(s.values)));
-        }
-        all.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut series = Self::default();
-        for (time, value) in all.into_iter().filter(|(_, value)| !value.is_nan()) {
-            match series.values.last_mut() {
-                #[expect(clippy::float_cmp, reason = "the same number in the same file")]
-                Some(last) if series.times.last().is_some_and(|t| *t == time) => *last = fold(*last, value),
-                _ => {
-                    series.times.push(time);
-                    series.values.push(value);
-                }
+    /// The sum with another series of the same table; where only one has a value, that one's.
+    #[must_use]
+    fn plus(&self, other: &Self) -> Self {
+        let mut instants = BTreeMap::<u64, (f64, f64)>::new();
+        for series in [self, other] {
+            for (time, value) in series.times.iter().zip(&series.values) {
+                // Of positive numbers the bits are in the numbers' order.
+                let (_, sum) = instants.entry(time.to_bits()).or_insert((*time, f64::NAN));
+                *sum = match (sum.is_nan(), value.is_nan()) {
+                    (true, _) => *value,
+                    (_, true) => *sum,
+                    _ => *sum + value,
+                };
             }
         }
-        (!series.times.is_empty()).then_some(series)
+        let (times, values) = instants.into_values().unzip();
+        Self { times, values }
     }
 
     /// The values that there are.
@@ -308,43 +310,74 @@ pub fn robust_scores(values: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn frame(profiler: &str, file: &str, columns: &[&str], groups: &[(&str, &[&[f64]])]) -> Frame {
-        let groups = groups.iter().map(|(key, values)| Group {
-            key: (*key).to_owned(),
-            times: (0..values[0].len()).map(|n| n as f64).collect(),
-            values: values.iter().map(|list| list.to_vec()).collect(),
-        });
-        let columns = columns.iter().map(|c| (*c).to_owned()).collect();
-        Frame {
-            profiler: profiler.to_owned(),
-            file: file.to_owned(),
-            columns,
-            groups: groups.collect(),
-            ..Frame::default()
-        }
+    use autoprof_core::{Measure, Precision, TableInfo};
+
+    use crate::measured::tests::{SIZE, frame};
+
+    fn figures(frames: &[Frame]) -> HostFigures {
+        of_measured(&measured::of_host(frames, SIZE))
+    }
+
+    fn table(file: &'static str, precision: Precision, measures: &[Measure]) -> TableInfo {
+        TableInfo { measures: measures.to_vec().into(), ..TableInfo::new(file).precision(precision) }
     }
 
     #[test]
-    fn a_figure_comes_from_whichever_profiler_measured_it() {
-        let columns = ["idle_percent", "iowait_percent"];
-        let proc = frame("proc", "cpu.csv", &columns, &[("all", &[&[30.0], &[10.0]]), ("0", &[&[0.0], &[0.0]])]);
-        let vmstat = frame("vmstat", "vmstat.csv", &columns, &[("", &[&[50.0], &[0.0]])]);
-        assert_eq!(Metric::CpuBusy.of(&[vmstat.clone(), proc], 1).unwrap().values, [60.0]);
-        assert_eq!(Metric::CpuBusy.of(&[vmstat], 1).unwrap().values, [50.0]);
-        assert_eq!(Metric::CpuBusy.of(&[], 1), None);
+    fn a_figure_comes_from_the_most_precise_profiler() {
+        let busy = [Measure::new("cpu.busy", "100 - idle")];
+        let rows: [(&str, &[&[f64]]); 1] = [("", &[&[30.0]])];
+        let rough = frame("a-rough-one", &table("r.csv", Precision::Integer, &busy), &["idle"], &rows);
+        let exact = frame("exact", &table("e.csv", Precision::Exact, &busy), &["idle"], &[("", &[&[40.0]])]);
+        let found = figures(&[rough.clone(), exact]);
+        let figure = &found.figures[&Metric::known("cpu.busy").unwrap()];
+        assert_eq!((figure.profiler.as_str(), figure.series.values.as_slice()), ("exact", [60.0].as_slice()));
+        assert_eq!(figure.others, ["a-rough-one"]);
+        assert_eq!(figures(&[rough]).figures[&Metric::known("cpu.busy").unwrap()].series.values, [70.0]);
+        assert_eq!(figures(&[]), HostFigures::default());
     }
 
     #[test]
-    fn devices_are_folded_instant_by_instant() {
-        let columns = ["rx_bytes_per_s", "tx_bytes_per_s"];
+    fn a_profiler_whose_every_value_is_impossible_has_no_figure() {
+        let busy = [Measure::new("cpu.busy", "100 - idle")];
+        let broken = frame("broken", &table("b.csv", Precision::Exact, &busy), &["idle"], &[("", &[&[-900.0, 350.0]])]);
+        assert_eq!(figures(std::slice::from_ref(&broken)), HostFigures::default());
+        let other = frame("other", &table("o.csv", Precision::Decimal, &busy), &["idle"], &[("", &[&[40.0]])]);
+        let found = figures(&[broken, other]);
+        assert_eq!(found.figures[&Metric::known("cpu.busy").unwrap()].profiler, "other");
+    }
+
+    #[test]
+    fn a_quantity_that_only_its_profiler_knows_is_a_figure() {
+        let requests = [Measure::new("nginx.requests", "requests").unit("1/s")];
+        let mine = frame("nginx", &table("n.csv", Precision::Decimal, &requests), &["requests"], &[("", &[&[7.0]])]);
+        let found = figures(&[mine]);
+        let (metric, figure) = found.figures.iter().next().unwrap();
+        assert_eq!((metric.title.as_ref(), metric.unit.as_ref()), ("nginx.requests", "1/s"));
+        assert_eq!((figure.profiler.as_str(), found.readings[0].mean), ("nginx", 7.0));
+    }
+
+    #[test]
+    fn parts_of_a_figure_are_added_up_instant_by_instant() {
+        let both = [Measure::new("net.rx_bytes", "rx"), Measure::new("net.tx_bytes", "tx")];
+        let info = table("net.csv", Precision::Exact, &both).keys("interface");
         let groups: [(&str, &[&[f64]]); 3] = [
             ("lo", &[&[9.0, 9.0], &[9.0, 9.0]]),
             ("eth0", &[&[1.0, 2.0], &[0.0, 0.0]]),
-            ("eth1", &[&[10.0, f64::NAN], &[0.0, 0.0]]),
+            ("eth1", &[&[10.0, f64::NAN], &[0.5, 0.0]]),
         ];
-        let series = Metric::NetBytes.of(&[frame("proc", "net.csv", &columns, &groups)], 1).unwrap();
-        assert_eq!(series.values, [11.0, 2.0]);
-        assert_eq!(series.mean(), Some(6.5));
+        let found = figures(&[frame("proc", &info, &["rx", "tx"], &groups)]);
+        let series = &found.figures[&Metric::known("net.bytes").unwrap()].series;
+        assert_eq!((series.values.as_slice(), series.mean()), ([11.5, 2.0].as_slice(), Some(6.75)));
+    }
+
+    #[test]
+    fn quantities_have_names_for_people() {
+        assert_eq!(described("disk.write_bytes", "vda"), "bytes written to vda");
+        assert_eq!(described("disk.write_bytes", ""), "bytes written");
+        assert_eq!(described("cpu.busy", ""), "CPU busy");
+        assert_eq!(described("cpu.busy", "3"), "CPU busy of 3");
+        assert_eq!(described("nginx.requests", "web"), "nginx.requests of web");
+        assert_eq!(described("memory.available", ""), "memory available");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use autoprof_core::manifest::{HostRecord, Manifest, RunPhase};
+use autoprof_core::{
+    atomic_file::AtomicFile,
+    manifest::{HostRecord, Manifest, RunPhase},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use camino::{Utf8Path, Utf8PathBuf};
 use flate2::{Compression, write::GzEncoder};
@@ -22,10 +25,10 @@ pub(crate) use html::document;
 use crate::{
     charts::{self, Heat, milliseconds},
     flame, frame,
+    measured::HostSize,
     metrics::{self, Figures, HostFigures, Metric, Series, robust_scores},
     place::{self, Place},
     timeline,
-    whole::Whole,
 };
 
 /// Most hosts whose flame graphs are drawn one by one; beyond it there is the one of all.
@@ -94,8 +97,8 @@ struct At {
 /// A figure of all hosts over time, those that differ most first.
 #[derive(Serialize)]
 struct Fleet {
-    title: &'static str,
-    unit: &'static str,
+    title: String,
+    unit: String,
     heat: Heat,
 }
 
@@ -107,6 +110,7 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     if manifest.phase != RunPhase::Finished {
         return Err(ReportError::NotOver(run.to_owned()));
     }
+    let manifest = &*manifest.printable();
     let span = span(manifest);
     let (mut hosts, figures) = hosts(run, manifest, span);
     bound_timelines(&mut hosts);
@@ -117,7 +121,7 @@ pub fn write(run: &Utf8Path, manifest: &Manifest) -> Result<Utf8PathBuf, ReportE
     let path = directory.join("index.html");
     let failed = |source| ReportError::Write { path: path.clone(), source };
     std::fs::create_dir_all(&directory).map_err(failed)?;
-    let mut file = Whole::create(&path).map_err(failed)?;
+    let mut file = AtomicFile::create(&path).map_err(failed)?;
     file.write_all(page.into_string().as_bytes()).and_then(|()| file.finish()).map_err(failed)?;
     Ok(path)
 }
@@ -195,7 +199,7 @@ fn host_page(
 ) -> (HostPage, HostFigures) {
     let (frames, problems) = frame::of_host(run, manifest, name);
     let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let charts = charts::of_host(&frames, begin, end);
+    let charts = charts::of_host(&frames, HostSize::of(host), begin, end);
     let stacks = flame::files(run, manifest, name);
     let one_of_many = manifest.hosts.len() > 1;
     let flame = match manifest.hosts.len() {
@@ -267,9 +271,9 @@ fn meta(manifest: &Manifest, (begin, end): (f64, f64), figures: &Figures) -> Met
 }
 
 fn fleet(figures: &Figures, span: (f64, f64)) -> Vec<Fleet> {
-    let of = |metric: Metric| {
+    let of = |metric: &Metric| {
         let known: Vec<(&String, &Series)> =
-            figures.iter().filter_map(|(name, all)| Some((name, all.get(&metric)?))).collect();
+            figures.iter().filter_map(|(name, host)| Some((name, &host.figures.get(metric)?.series))).collect();
         let means: Vec<f64> = known.iter().map(|(_, series)| series.mean().unwrap_or_default()).collect();
         if known.is_empty() || means.iter().all(|mean| *mean == 0.0) {
             return None;
@@ -277,8 +281,8 @@ fn fleet(figures: &Figures, span: (f64, f64)) -> Vec<Fleet> {
         let mut order: Vec<_> = robust_scores(&means).into_iter().zip(known).collect();
         order.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
         let rows = order.into_iter().map(|(_, (name, series))| (name.clone(), series.clone())).collect();
-        let most = (metric.unit() == "%").then_some(100.0);
-        Some(Fleet { title: metric.title(), unit: metric.unit(), heat: Heat::of(rows, span, most) })
+        let most = (metric.unit == "%").then_some(100.0);
+        Some(Fleet { title: metric.title.to_string(), unit: metric.unit.to_string(), heat: Heat::of(rows, span, most) })
     };
-    Metric::ALL.iter().filter_map(|metric| of(*metric)).collect()
+    metrics::all(figures.values()).iter().filter_map(of).collect()
 }

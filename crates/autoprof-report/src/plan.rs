@@ -15,7 +15,7 @@ pub fn commands(manifest: &Manifest) -> String {
     let mut out = String::new();
     for (name, host) in &manifest.hosts {
         let facts = host.facts.as_ref();
-        let about = facts.map(|f| format!(" ({}, kernel {}, {} CPUs)", one_line(&f.arch), one_line(&f.kernel), f.cpus));
+        let about = facts.map(|f| format!(" ({}, kernel {}, {} CPUs)", f.arch, f.kernel, f.cpus));
         let about = about.unwrap_or_default();
         let _ = writeln!(out, "{name}{about}{}", in_groups(&host.host));
         for error in &host.errors {

@@ -50,6 +50,9 @@ fn keep(kept: &mut Vec<usize>, bucket: Option<(usize, usize, usize)>) {
     }
 }
 
+/// From how many of the usual steps on the time between two rows is a gap where each row stands for its interval.
+pub const MAX_STEP: f64 = 1.6;
+
 /// The longest time between two rows that is not a gap: a line is not drawn across more.
 #[must_use]
 pub fn longest_step(times: &[f64]) -> f64 {
@@ -70,20 +73,36 @@ pub fn usual_step(times: &[f64]) -> f64 {
 }
 
 /// The mean of each of `buckets` equal stretches from `begin` to `end`; NaN where there is no value.
+///
+/// A row stands for the time since the row before, so that rows that come a little late leave no hole.
 #[must_use]
 pub fn means(times: &[f64], values: &[f64], (begin, end): (f64, f64), buckets: usize) -> Vec<f64> {
-    let mut sums = vec![(0.0, 0u32); buckets];
+    let mut sums = vec![(0.0, 0.0); buckets];
     #[expect(clippy::cast_precision_loss, reason = "a number of buckets")]
     let width = (end - begin).max(f64::MIN_POSITIVE) / buckets as f64;
-    for (time, value) in times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
-        // A rate is that of the time before its row.
-        let place = ((time - begin) / width).ceil() - 1.0;
+    let usual = usual_step(times);
+    let longest = if usual.is_finite() { usual * MAX_STEP } else { width };
+    let mut before = f64::NEG_INFINITY;
+    for (time, value) in times.iter().zip(values) {
+        let covered = if time - before <= longest { before } else { time - usual.min(width) };
+        before = *time;
+        if value.is_nan() {
+            continue;
+        }
+        // At the end of its interval at least, also where two rows have one time.
+        let from = covered.min(time - width * 1e-6);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; negative ends at 0")]
-        let place = (place.max(0.0) as usize).min(buckets - 1);
-        sums[place].0 += value;
-        sums[place].1 += 1;
+        let place = |place: f64| (place.max(0.0) as usize).min(buckets.saturating_sub(1));
+        for at in place(((from - begin) / width).floor())..=place(((time - begin) / width).ceil() - 1.0) {
+            #[expect(clippy::cast_precision_loss, reason = "a number of buckets")]
+            let start = begin + at as f64 * width;
+            // What lies outside of the span counts for its first or last stretch, as little as it may be.
+            let share = (time.min(start + width) - from.max(start)).max(width * 1e-6);
+            sums[at].0 += value * share;
+            sums[at].1 += share;
+        }
     }
-    sums.into_iter().map(|(sum, n)| if n == 0 { f64::NAN } else { sum / f64::from(n) }).collect()
+    sums.into_iter().map(|(sum, weight)| if weight > 0.0 { sum / weight } else { f64::NAN }).collect()
 }
 
 #[cfg(test)]
@@ -109,9 +128,16 @@ mod tests {
 
     #[test]
     fn stretches_without_values_are_told() {
-        let means = means(&[1.0, 2.0, 4.0], &[10.0, 20.0, 40.0], (0.0, 4.0), 4);
-        assert_eq!(means[..2], [10.0, 20.0]);
-        assert!(means[2].is_nan());
+        let means = means(&[1.0, 2.0, 3.0, 5.0], &[10.0, 20.0, 30.0, 50.0], (0.0, 5.0), 5);
+        assert_eq!((&means[..3], means[4]), ([10.0, 20.0, 30.0].as_slice(), 50.0));
+        assert!(means[3].is_nan());
         assert_eq!(longest_step(&[0.0, 1.0, 2.0, 9.0]), 3.5);
+    }
+
+    #[test]
+    fn rows_that_are_late_leave_no_hole() {
+        let times = [1.02, 1.98, 3.04, 4.01, 4.97, 6.06];
+        let means = means(&times, &[7.0; 6], (0.0, 6.06), 6);
+        assert!(means.iter().all(|mean| (mean - 7.0).abs() < 1e-9), "{means:?}");
     }
 }

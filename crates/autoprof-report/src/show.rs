@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     findings::{self, Finding, Level, figure},
     frame,
-    metrics::{self, Figures, HostFigures, Series},
+    metrics::{self, Figure, Figures, HostFigures, Metric, Series},
     reduce,
     summary::{Paint, join, summary},
 };
@@ -40,24 +40,30 @@ pub fn text(manifest: &Manifest, figures: &Figures, paint: Paint) -> String {
         out.push_str(&format!("\n{} of {} hosts, those that stand out:\n", shown.len(), figures.len()));
     }
     for name in shown {
-        let metrics = &figures[name];
+        let metrics = &figures[name].figures;
         if metrics.is_empty() {
             continue;
         }
+        // Which profiler a figure comes from is worth a column where there was a choice.
+        let has_choice = metrics.values().any(|figure| !figure.others.is_empty());
         let mut table = Table::new();
         table.load_style(presets::NOTHING).force_no_tty();
-        table.set_header(["", "mean", "most", ""]);
-        for (metric, series) in metrics {
+        table.set_header(["", "mean", "most", "", if has_choice { "from" } else { "" }]);
+        for (metric, Figure { profiler, series, .. }) in metrics {
             let (Some(mean), Some(most)) = (series.mean(), series.most()) else { continue };
             if most == 0.0 {
                 continue;
             }
-            let title = format!("{}, {}", metric.title(), metric.unit());
+            let title = match metric.unit.as_ref() {
+                "" => metric.title.to_string(),
+                unit => format!("{}, {unit}", metric.title),
+            };
             table.add_row([
                 Cell::new(title),
                 Cell::new(figure(mean)),
                 Cell::new(figure(most)),
-                Cell::new(sparkline(series, metric.unit() == "%")),
+                Cell::new(sparkline(series, metric.unit == "%")),
+                Cell::new(if has_choice { profiler.as_str() } else { "" }),
             ]);
         }
         (1..=2).filter_map(|n| table.column_mut(n).map(|c| c.set_cell_alignment(CellAlignment::Right))).for_each(drop);
@@ -68,6 +74,7 @@ pub fn text(manifest: &Manifest, figures: &Figures, paint: Paint) -> String {
     }
     for Finding { level, hosts, title, detail, .. } in &findings {
         let sign = match level {
+            Level::Disagreement => "?",
             Level::Saturated => "!",
             Level::Outlier => "~",
             Level::Note => "-",
@@ -81,16 +88,21 @@ pub fn text(manifest: &Manifest, figures: &Figures, paint: Paint) -> String {
 /// The same for programs.
 #[must_use]
 pub fn json(manifest: &Manifest, figures: &Figures) -> Value {
-    let of = |figures: &HostFigures| -> Vec<Value> {
-        let figure = |(metric, series): (&metrics::Metric, &Series)| {
-            json!({"figure": metric.title(), "unit": metric.unit(), "mean": series.mean(), "most": series.most(),
-                   "samples": series.known().count()})
+    let of = |host: &HostFigures| -> Vec<Value> {
+        let figure = |(metric, Figure { profiler, series, .. }): (&Metric, &Figure)| {
+            json!({"figure": metric.title, "name": metric.name, "unit": metric.unit, "profiler": profiler,
+                   "mean": series.mean(), "most": series.most(), "samples": series.known().count()})
         };
-        figures.iter().map(figure).collect()
+        host.figures.iter().map(figure).collect()
+    };
+    let by_host = |what: &dyn Fn(&HostFigures) -> Value| -> BTreeMap<&String, Value> {
+        figures.iter().map(|(name, host)| (name, what(host))).collect()
     };
     json!({
         "id": manifest.id,
         "hosts": figures.iter().map(|(name, figures)| (name.clone(), of(figures))).collect::<BTreeMap<_, _>>(),
+        "quantities": by_host(&|host| json!(host.readings)),
+        "disagreements": by_host(&|host| json!(host.disagreements)),
         "findings": findings::find(figures),
         "manifest": manifest,
     })

@@ -5,7 +5,7 @@ use autoprof_core::{
     Host, Value,
     encoder::ProfilerInfo,
     job::preset,
-    manifest::{HostRecord, HostStep, Manifest},
+    manifest::{HostRecord, Manifest, Readiness},
     size::Size,
     text,
 };
@@ -72,7 +72,7 @@ fn remark(said: &str) -> String {
 }
 
 fn is_reached(host: &HostRecord) -> bool {
-    host.step != HostStep::Failed && host.facts.is_some()
+    host.readiness == Readiness::Surveyed && host.facts.is_some()
 }
 
 fn verdict<'a>(info: &'a ProfilerInfo, reached: &[&'a HostRecord]) -> Verdict<'a> {
@@ -95,9 +95,10 @@ fn hosts(reached: &[&HostRecord], lost: &[&HostRecord]) -> String {
         String::from("# Machines to profile: [user@]host[:port], ranges such as web[01-16], or maps.\nhosts:\n");
     for host in reached {
         let about = host.facts.as_ref().map_or_else(String::new, |facts| {
-            let os = if facts.os.is_empty() { String::new() } else { format!("{}, ", remark(&facts.os)) };
+            let os =
+                if facts.os.is_empty() { String::new() } else { format!("{}, ", remark(facts.os.as_untrusted_str())) };
             let memory = bytes(facts.memory_kib.saturating_mul(1024));
-            format!("{os}kernel {}, {} CPUs, {memory}", remark(&facts.kernel), facts.cpus)
+            format!("{os}kernel {}, {} CPUs, {memory}", remark(facts.kernel.as_untrusted_str()), facts.cpus)
         });
         let _ = writeln!(out, "  - {}  # {about}", written(&host.host));
     }

@@ -69,10 +69,10 @@ fn script(host: &HostRecord) -> String {
 
 /// The user as a rule names them: by number where the name is unknown or could be read as something else.
 fn user(facts: &HostFacts) -> String {
-    let name = &facts.user;
+    let name = facts.user.as_untrusted_str();
     let fits = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if fits { name.clone() } else { format!("#{}", facts.uid) }
+    if fits { name.to_owned() } else { format!("#{}", facts.uid) }
 }
 
 #[cfg(test)]

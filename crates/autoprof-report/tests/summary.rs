@@ -56,6 +56,7 @@ fn ended(outcome: Outcome, reason: Option<&str>) -> HostEvent {
         reason: reason.map(Into::into),
         last_words: reason.map(|_| "vmstat: it \u{1b}[2J broke\n".into()),
         cpu_us: 10,
+        samples: None,
     }))
 }
 

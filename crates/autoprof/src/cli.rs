@@ -37,7 +37,7 @@ pub struct Global {
     /// Look for plugins here first (repeatable)
     #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
     pub plugin_dir: Vec<Utf8PathBuf>,
-    /// Load plugins that other users could have replaced
+    /// Load plugins, and send client programs, that other users could have replaced
     #[arg(long, global = true, help_heading = "Global options")]
     pub allow_untrusted_plugins: bool,
     /// Load only plugins whose contents this file lists, which `autoprof plugin lock` writes [default:
@@ -164,6 +164,10 @@ pub struct Reach {
     /// Take any host key: whoever can answer in a host's place gets what is sent to it
     #[arg(long, help_heading = "SSH")]
     pub insecure_host_keys: bool,
+    /// Transport for SSH hosts: `ssh` (built in), or `openssh` (the system's ssh, for host certificates, FIDO keys,
+    /// GSSAPI, PKCS#11 and Match exec) [default: ssh]
+    #[arg(long, value_name = "NAME", env = "AUTOPROF_TRANSPORT", help_heading = "SSH")]
+    pub transport: Option<String>,
     /// How many hosts to connect to at the same time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub forks: Option<u32>,
@@ -281,6 +285,9 @@ pub struct Which {
     /// OpenSSH client configuration to read instead of the one that the run was begun with; `none`: none
     #[arg(long, value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<Utf8PathBuf>,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +343,9 @@ pub struct Remove {
     /// of them any more
     #[arg(long)]
     pub force: bool,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +407,9 @@ pub struct View {
     /// Print where the report is, which is written if it is not there yet, and open nothing
     #[arg(long)]
     pub print: bool,
+    /// Use the run's directory although another user owns it or can write to it
+    #[arg(long)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Args)]

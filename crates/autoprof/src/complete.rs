@@ -11,9 +11,13 @@ use clap_complete::{
 
 use crate::cli::Cli;
 
-/// Answers a shell that asks, by the variable `COMPLETE`, and ends; else does nothing.
-pub fn answer() {
-    CompleteEnv::with_factory(Cli::command).complete();
+/// Answers a shell that asks, by the variable `COMPLETE`; false where none does.
+///
+/// # Errors
+/// When the shell is not known, or the answer cannot be written.
+pub fn answer() -> Result<bool, clap::Error> {
+    let here = std::env::current_dir().ok();
+    CompleteEnv::with_factory(Cli::command).try_complete(std::env::args_os(), here.as_deref())
 }
 
 /// Profilers, from the notes of the plugins where they are looked for by default, and presets.

@@ -1,6 +1,4 @@
 //! Exit statuses, and errors as users see them: one place for both.
-use std::process::ExitCode;
-
 use autoprof_core::{
     conduct::{ConductError, End, Outcome},
     groups::Disagreement,
@@ -8,6 +6,7 @@ use autoprof_core::{
     job::BadJob,
     profilers::AddError,
     run::RunError,
+    trust::TrustError,
 };
 use autoprof_loader::{LoadError, LockError};
 use autoprof_report::{export::ExportError, page::ReportError};
@@ -112,7 +111,8 @@ impl Failure {
                 | RunError::Ambiguous { .. }
                 | RunError::Exists(_)
                 | RunError::Left { .. }
-                | RunError::NotOver { .. },
+                | RunError::NotOver { .. }
+                | RunError::Untrusted { .. },
             )
             | Self::Conduct(
                 ConductError::Run(RunError::Exists(_))
@@ -144,6 +144,13 @@ impl Failure {
             Self::Report(ReportError::NotOver(run)) => {
                 Some(format!("`autoprof report {run}` ends it and brings its results back"))
             }
+            Self::Run(RunError::Untrusted { source: TrustError::Untrusted { .. }, .. }) => Some(
+                "whoever can write it decides what is done on the hosts and here; if you trust them, use --trust"
+                    .into(),
+            ),
+            Self::Run(RunError::Untrusted { .. }) => {
+                Some("autoprof makes no such thing in a run's directory: look who put it there, and remove it".into())
+            }
             Self::Run(RunError::NotFound { .. } | RunError::NotARun { .. }) => {
                 Some("`autoprof status` lists the runs that are here".into())
             }
@@ -164,12 +171,12 @@ impl Failure {
     }
 
     /// Prints the message and the hint, and gives the exit status.
-    pub fn report(&self) -> ExitCode {
+    pub fn report(&self) -> u8 {
         crate::screen::line(&with_sources(self));
         if let Some(hint) = self.hint() {
             crate::screen::plain(&format!("  hint: {hint}\n"));
         }
-        ExitCode::from(self.code())
+        self.code()
     }
 }
 
@@ -204,6 +211,7 @@ pub fn of_run(outcome: &Outcome) -> u8 {
 fn of_signal(name: &str) -> u8 {
     match name {
         "SIGHUP" => 129,
+        "SIGQUIT" => 131,
         "SIGTERM" => 143,
         _ => 130,
     }

@@ -115,9 +115,22 @@ fn no_group(group: &str, members: &Members) -> Failure {
     Failure::with_hint(format!("no group {group:?} in the hosts files or the job"), hint)
 }
 
+/// The transport of hosts that name none.
+const SSH: &str = "ssh";
+
+/// Whether a host's transport has the settings of SSH.
+pub fn takes_ssh_options(host: &Host) -> bool {
+    [SSH, "openssh"].contains(&host.transport.as_str())
+}
+
 /// Hands the settings of SSH to the transport, where the host does not have its own.
 fn ssh_options(host: &mut Host, reach: &Reach, job: &JobFile) {
-    if host.transport != "ssh" {
+    if host.transport == SSH
+        && let Some(transport) = reach.transport.as_ref().or(job.ssh.transport.as_ref())
+    {
+        host.transport.clone_from(transport);
+    }
+    if !takes_ssh_options(host) {
         return;
     }
     let config = reach.ssh_config.as_ref().map(ToString::to_string).or_else(|| job.ssh.config.clone());

@@ -8,6 +8,7 @@ mod files;
 mod hosts;
 mod interrupt;
 mod memory;
+mod output;
 mod screen;
 mod wire;
 
@@ -17,12 +18,22 @@ use autoprof_report::summary::Paint;
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Cli, ColorWhen, Global, Subcommands};
+use crate::{
+    cli::{Cli, ColorWhen, Global, Subcommands},
+    output::{print, print_json},
+};
 
 fn main() -> ExitCode {
-    complete::answer();
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::from(output::finish(0)),
+        Err(e) => return help(&e),
+    }
     let hidden = memory::hide();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return help(&e),
+    };
     log_to_stderr(&cli.global);
     if let Err(e) = hidden {
         screen::line(&format!("passphrases may end up in a core dump: the system does not keep them out: {e}"));
@@ -33,10 +44,10 @@ fn main() -> ExitCode {
         Subcommands::Status(status) => command::status::status(&cli.global, status),
         Subcommands::Stop(stop) => command::status::stop(&cli.global, stop),
         Subcommands::Report(report) => command::report::report(&cli.global, report),
-        Subcommands::View(view) => command::report::view(view),
+        Subcommands::View(view) => command::report::view(&cli.global, view),
         Subcommands::Show(show) => command::report::show(&cli.global, show),
-        Subcommands::Compare(compare) => command::report::compare(compare),
-        Subcommands::Export(export) => command::report::export(export),
+        Subcommands::Compare(compare) => command::report::compare(&cli.global, compare),
+        Subcommands::Export(export) => command::report::export(&cli.global, export),
         Subcommands::Attach(attach) => command::status::attach(&cli.global, attach),
         Subcommands::Mark(mark) => command::status::mark(&cli.global, mark),
         Subcommands::Ls(list) => command::status::list(&cli.global, list),
@@ -55,10 +66,20 @@ fn main() -> ExitCode {
         Subcommands::Manifest(cli::Manifest::Schema) => command::job::manifest_schema(),
         Subcommands::Manual { directory } => command::job::manual(directory),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(),
+    ExitCode::from(output::finish(result.unwrap_or_else(|failure| failure.report())))
+}
+
+/// Prints what the reader of arguments has to say: help, the version, or what is wrong.
+fn help(e: &clap::Error) -> ExitCode {
+    let code = u8::try_from(e.exit_code()).unwrap_or(exit::USAGE);
+    if e.use_stderr() {
+        let _ = e.print();
+        return ExitCode::from(code);
     }
+    if let Err(problem) = e.print() {
+        output::fail(problem);
+    }
+    ExitCode::from(output::finish(code))
 }
 
 fn log_to_stderr(global: &Global) {
@@ -86,10 +107,4 @@ fn paint(global: &Global, terminal: bool) -> Paint {
         ColorWhen::Auto if terminal && !no_color => Paint::Colour,
         ColorWhen::Auto | ColorWhen::Never => Paint::Plain,
     }
-}
-
-/// Prints to standard output; a reader that is gone (`| head`) is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -44,7 +44,7 @@ pub fn line(text: &str) {
 /// are (`eprintln!` would end the program there).
 pub fn plain(text: &str) {
     stop_drawing_without_terminal();
-    above(text.as_bytes());
+    above(crate::output::plain(text).as_bytes());
 }
 
 /// Not by `suspend`, which ends the program where the lines cannot be taken away; they are drawn again with the next tick.
@@ -73,7 +73,7 @@ pub struct LogLine;
 impl Write for LogLine {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         stop_drawing_without_terminal();
-        above(text);
+        above(crate::output::plain(&String::from_utf8_lossy(text)).as_bytes());
         Ok(text.len())
     }
 
@@ -155,7 +155,7 @@ impl Screen {
         {
             let width = manifest.hosts.keys().map(String::len).max().unwrap_or(0);
             let bar = live.hosts.entry(host.clone()).or_insert_with(bar);
-            bar.set_message(format!("{host:width$}  {}", host_line(record)));
+            bar.set_message(one_line(&format!("{host:width$}  {}", host_line(record))));
         }
     }
 }
@@ -262,9 +262,12 @@ pub fn hosts(count: usize) -> String {
 }
 
 fn phase_text(phase: RunPhase, manifest: &Manifest) -> String {
-    let hosts = hosts(manifest.hosts.len());
+    let all = manifest.hosts.len();
+    let hosts = hosts(all);
     match phase {
         RunPhase::Running => {
+            let begun = manifest.hosts.values().filter(|host| host.can_begin()).count();
+            let hosts = if begun == all { hosts } else { format!("{begun} of {hosts}") };
             let skew = manifest.skew_s.filter(|_| manifest.hosts.len() > 1);
             let skew = skew.map(|s| format!(", begun within {:.0} ms", s * 1e3)).unwrap_or_default();
             format!("profiling {hosts}{skew}")
@@ -350,6 +353,6 @@ pub struct Terminal;
 
 impl Prompter for Terminal {
     fn secret(&self, text: &str) -> Option<Secret> {
-        bars().suspend(|| rpassword::prompt_password(format!("{text}: ")).ok()).map(Secret::from)
+        bars().suspend(|| rpassword::prompt_password(one_line(text) + ": ").ok()).map(Secret::from)
     }
 }

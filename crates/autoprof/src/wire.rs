@@ -14,6 +14,7 @@ use autoprof_core::{
     size::Size,
     store::ClientStore,
     test::Test,
+    trust::check_programs,
 };
 use autoprof_loader::{LoadError, Lock, Plugins, Policy, Trust};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -22,11 +23,13 @@ use crate::{
     cli::{Global, Reach, RunOptions, Targets},
     exit::Failure,
     files, hosts,
-    screen::{Say, Screen, Terminal, TestStdout, TestStreams},
+    screen::{self, Say, Screen, Terminal, TestStdout, TestStreams},
 };
 
 /// How long clients of `start` go on.
 const START_MAX: Span = Span::seconds(3600);
+/// `DIR/ARCH/autoprof-client`.
+const CLIENT_DEPTH: usize = 2;
 
 /// The job file that was named, or an empty job.
 pub fn read_job(path: Option<&Utf8Path>) -> Result<JobFile, Failure> {
@@ -70,19 +73,40 @@ pub fn registry<'a>(
     Ok(registry)
 }
 
-/// Client programs, in the order in which they are looked for.
-pub fn store(global: &Global) -> ClientStore {
+/// Whose run directories are used.
+pub fn run_trust(everybody: bool) -> Trust {
+    if everybody { Trust::Any } else { Trust::Owned }
+}
+
+/// Client programs, in the order in which they are looked for. They run with the rights of the users that the hosts are
+/// reached as, so that others must not be able to replace them.
+pub fn store(global: &Global) -> Result<ClientStore, Failure> {
     let mut directories = global.client_dir.clone();
     if let Ok(dirs) = std::env::var("AUTOPROF_CLIENT_DIR") {
         directories.extend(dirs.split(':').filter(|d| !d.is_empty()).map(Utf8PathBuf::from));
     }
-    if let Ok(exe) = std::env::current_exe()
-        && let Some(bin) = Utf8Path::from_path(&exe).and_then(Utf8Path::parent)
-    {
-        directories.push(bin.join("../lib/autoprof/clients"));
+    if trust(global) == Trust::Owned {
+        for directory in directories.iter().filter(|directory| directory.exists()) {
+            check_programs(directory, CLIENT_DEPTH).map_err(|e| {
+                Failure::with_hint(
+                    format!("client programs in {directory} are not trusted: {e}"),
+                    "change its owner or mode, or allow them with --allow-untrusted-plugins",
+                )
+            })?;
+        }
     }
-    directories.extend(["/usr/local/lib/autoprof/clients", "/usr/lib/autoprof/clients"].map(Utf8PathBuf::from));
-    ClientStore::new(directories)
+    let exe = std::env::current_exe().ok();
+    let bin = exe.as_deref().and_then(Utf8Path::from_path).and_then(Utf8Path::parent);
+    let own = bin.map(|bin| bin.join("../lib/autoprof/clients")).into_iter();
+    let own = own.chain(["/usr/local/lib/autoprof/clients", "/usr/lib/autoprof/clients"].map(Utf8PathBuf::from));
+    directories.extend(own.filter(|directory| {
+        let checked = match trust(global) {
+            Trust::Owned if directory.exists() => check_programs(directory, CLIENT_DEPTH),
+            _ => Ok(()),
+        };
+        checked.inspect_err(|e| screen::line(&format!("client programs in {directory} are not used: {e}"))).is_ok()
+    }));
+    Ok(ClientStore::new(directories))
 }
 
 /// Hosts and profilers that were asked for, checked.
@@ -253,16 +277,16 @@ pub fn environment(
     interrupts: Interrupts,
     screen: &Arc<Screen>,
     stdout: TestStdout,
-) -> Environment {
-    Environment {
+) -> Result<Environment, Failure> {
+    Ok(Environment {
         registry,
-        store: Arc::new(store(global)),
+        store: Arc::new(store(global)?),
         observers: vec![Arc::clone(screen) as _],
         interrupts,
         output: Arc::new(TestStreams::new(stdout)),
         live: screen.is_live(),
         update_host: None,
-    }
+    })
 }
 
 /// How much is said.

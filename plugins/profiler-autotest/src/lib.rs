@@ -39,7 +39,7 @@ const PARAMS: &[Param] = &[
 pub const AUTOTEST: ProfilerInfo =
     ProfilerInfo::new(NAME, "profilers of an Autotest client tree, one's own among them, as they are")
         .params(PARAMS)
-        .tools("python2:-V python:-V python3:-V tar:--version")
+        .tools("python2:-V=python_# python:-V=python_# python3:-V=python_# tar:--version")
         .example("python2 -u client/autotest-local autotest.control");
 
 /// Adds the encoder of autotest.
@@ -215,7 +215,7 @@ impl ArgEncoder for Autotest {
 
 /// Whether it says that it is: what stands in for one that is not installed (pyenv's) says something else.
 fn is_python(facts: &HostFacts, name: &str) -> bool {
-    facts.tools.get(name).is_some_and(|tool| tool.version.starts_with("Python"))
+    facts.tools.get(name).is_some_and(|tool| tool.version.as_untrusted_str().starts_with("Python"))
 }
 
 /// Seconds as milliseconds; the parameter is checked to be at most an hour.

@@ -22,6 +22,9 @@ const PARAMS: &[Param] = &[
         .range("INT|TERM|HUP|USR1|USR2"),
     Param::new("grace", ParamType::Number, "time to end after that signal").default("10").unit("s").range("0..3600"),
     Param::new("may_end", ParamType::Bool, "ending before the stop is no failure").default("false"),
+    Param::new("environment", ParamType::String, "variables: all of the login's, or only those that tools get")
+        .default("login")
+        .range("login|clean"),
 ];
 
 /// command as users know it.
@@ -61,7 +64,12 @@ impl ArgEncoder for UserCommand {
         let stop = Stop { signal: stop_signal(args)?, grace_ms: milliseconds(args.number("grace").unwrap_or(10.0)) };
         // A command may well have nothing to say; that is not a failure.
         let outputs = vec![Output { file: output.clone(), format: OutputFormat::Text, required: false }];
-        let mut invocation = Invocation { stop, outputs, ..Invocation::default() };
+        // It is the user's own command, and may need what their login sets; what we run ourselves does not.
+        let environment = match (args.string("environment"), &what) {
+            (Some("clean"), _) | (_, What::Follow(_)) => Environment::Clean,
+            _ => Environment::Login,
+        };
+        let mut invocation = Invocation { environment, stop, outputs, ..Invocation::default() };
         match (args.number("poll"), &what) {
             (Some(_), What::Follow(_)) => return Err(conflict("follow and poll exclude each other")),
             (Some(seconds), _) => {
@@ -245,6 +253,35 @@ mod tests {
         fn a_command_line_is_never_changed(text in "[^\0]*[a-z][^\0]*") {
             let start = encoded(&Args::new().with("command", text.clone())).unwrap().start.unwrap();
             prop_assert_eq!(start.argv, vec!["sh".to_owned(), "-c".to_owned(), text]);
+        }
+    }
+
+    #[test]
+    fn a_command_of_the_users_has_the_environment_of_the_login() {
+        let environment = |args: &Args| {
+            let args = args.complete(&COMMAND).unwrap();
+            let mut facts = HostFacts::default();
+            facts.tools.insert("tail".into(), Tool::default());
+            UserCommand.encode(&args, &facts).unwrap().environment
+        };
+        let args = || Args::new().with("command", "env");
+        assert_eq!(environment(&args()), Environment::Login);
+        assert_eq!(environment(&args().with("poll", 1.0)), Environment::Login);
+        assert_eq!(environment(&args().with("environment", "clean")), Environment::Clean);
+        assert!(args().with("environment", "mine").complete(&COMMAND).is_err());
+    }
+}
+
+#[cfg(test)]
+mod kept {
+    use autoprof_plugin::{conformance, core::Registry};
+
+    #[test]
+    fn encoders_and_converters_keep_what_they_have_to() {
+        let mut registry = Registry::default();
+        super::register(&mut registry).unwrap();
+        for (name, encoder) in registry.encoders() {
+            assert_eq!(conformance::failures(&conformance::check(&**encoder)), Vec::<String>::new(), "{name}");
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn repair(raw: &RawResults, output: &str, polled: bool) -> Result<Option<Tab
         warnings.push("the last line is cut short and was left out".to_owned());
     }
     let repaired = Some(if polled { polls(raw, &name)? } else { lines });
-    Ok(Some(Table { file: name, rows: lines, warnings, repaired }))
+    Ok(Some(Table { file: name, rows: lines, warnings, repaired, ..Table::default() }))
 }
 
 /// `command.txt` as `command.repaired.txt`.
@@ -119,6 +119,7 @@ mod tests {
             ended_unix_ns: 0,
             facts: HostFacts::default(),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let table = UserCommand.convert(&raw).unwrap().pop();
         assert_eq!(std::fs::read(raw.file("command.txt")).unwrap(), bytes, "the raw file stays as it came");

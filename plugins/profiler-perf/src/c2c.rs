@@ -4,7 +4,7 @@ use autoprof_plugin::{
     prelude::*,
 };
 
-use crate::subcommand::{SIZE, ended_early, invocation, perf};
+use crate::subcommand::{SIZE, ended_early, failed, invocation, perf};
 
 const DATA: &str = "perf.c2c.data";
 const OUTPUT: &str = "perf.c2c.txt";
@@ -15,7 +15,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_C2C: ProfilerInfo =
     ProfilerInfo::new("perf-c2c", "cache lines that CPUs took from each other: false sharing")
         .params(PARAMS)
-        .tools("perf:--version")
+        .tools("perf:--version=perf_version_#")
         .example("perf c2c record -a -o perf.c2c.data");
 
 /// Runs `perf c2c record`.
@@ -41,7 +41,7 @@ impl ArgEncoder for PerfC2c {
 
     /// The counts of the first part, `Load Local HITM : 1234`; the lines themselves are for reading.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "c2c.csv", 1.0, &["kind", "count"])?;
+        let mut table = TableWriter::events(raw, "c2c.csv", &["kind", "count"])?;
         let mut lines = Lines::new(open(raw, OUTPUT)?);
         while let Some(line) = lines.next_text()? {
             let Some((name, count)) = line.split_once(" : ") else { continue };
@@ -50,6 +50,7 @@ impl ArgEncoder for PerfC2c {
             }
         }
         ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
+        failed(raw)?.into_iter().for_each(|reason| table.incomplete(reason));
         lines.warnings().for_each(|warning| table.warn(warning));
         Ok(vec![table.finish()?])
     }

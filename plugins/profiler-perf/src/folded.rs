@@ -11,7 +11,7 @@ use autoprof_plugin::{
     words,
 };
 
-use crate::events::Access;
+use crate::{events::Access, subcommand};
 
 /// What `perf report` printed.
 pub const OUTPUT: &str = "perf.folded.txt";
@@ -91,6 +91,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     let samples = stacks.iter().fold(0u64, |sum, stacks| sum.saturating_add(stacks.samples));
     let mut tables = stacks.into_iter().map(Stacks::finish).collect::<Result<Vec<_>, _>>()?;
     if let Some(first) = tables.first_mut() {
+        first.incomplete = subcommand::failed(raw)?;
         first.warnings.extend(lines.warnings());
         first.repaired = lines.torn().then_some(samples);
         if lost > 0 {
@@ -249,6 +250,7 @@ mod tests {
             ended_unix_ns: 0,
             facts: test_facts("perf version 6.1.187"),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let tables = PerfRecord.convert(&raw).unwrap();
         (tables, move |file| std::fs::read_to_string(directory.path().join(file)).unwrap())

@@ -1,6 +1,8 @@
 //! What `perf stat -I` writes, to a table of rates: a column for each event, a row for each interval.
+use std::collections::HashMap;
+
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, nanoseconds, number, open},
+    convert::{Lines, TableWriter, json, nanoseconds, number, open},
     prelude::*,
 };
 
@@ -26,6 +28,15 @@ struct Count {
     event: String,
     unit: String,
     value: Option<f64>,
+    /// What is there instead of a number, if not that nothing was counted.
+    unreadable: Option<String>,
+}
+
+/// A value: none for `<not counted>` and `<not supported>`, and for what is no number at all, which is kept.
+fn value(text: &str) -> (Option<f64>, Option<String>) {
+    let number = text.parse().ok().filter(|x: &f64| x.is_finite());
+    let told = number.is_some() || text.starts_with('<') || text.is_empty();
+    (number, (!told).then(|| text.to_owned()))
 }
 
 /// Makes `perf-stat.csv`.
@@ -37,7 +48,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     while let Some(line) = lines.next_text()? {
         let count = match line.trim() {
             text if text.is_empty() || text.starts_with('#') => continue,
-            text if text.starts_with('{') => json(text),
+            text if text.starts_with('{') => object(text),
             text => separated(text),
         };
         match count {
@@ -85,39 +96,53 @@ fn events(raw: &RawResults) -> usize {
 struct Strange;
 
 /// A line of `-j`; none when it has a metric alone.
-fn json(line: &str) -> Result<Option<Count>, Strange> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|_| Strange)?;
-    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
+fn object(line: &str) -> Result<Option<Count>, Strange> {
+    // A metric of a count of nothing is a bare `nan` or `inf` (perf 6.1).
+    let json::Read { value: line, unreadable } = json::read(line.as_bytes()).ok_or(Strange)?;
+    let text = |key: &str| line.get(key).and_then(serde_json::Value::as_str);
     let Some(event) = text("event") else { return Ok(None) };
-    let at = value.get("interval").and_then(serde_json::Value::as_f64).ok_or(Strange)?;
-    let count = text("counter-value").ok_or(Strange)?;
+    let at = line.get("interval").and_then(serde_json::Value::as_f64).ok_or(Strange)?;
+    let bare = || unreadable.iter().find(|(name, _)| name == "counter-value").map(|(_, text)| text.as_str());
+    let (count, unreadable) = value(text("counter-value").or_else(bare).ok_or(Strange)?);
     Ok(Some(Count {
         at,
         event: event.to_owned(),
         unit: text("unit").unwrap_or_default().to_owned(),
-        // "<not counted>" and "<not supported>" are no numbers.
-        value: count.parse().ok().filter(|x: &f64| x.is_finite()),
+        value: count,
+        unreadable,
     }))
 }
 
 /// A line of `-x ';'`: time, value, unit, event, and more.
 fn separated(line: &str) -> Result<Option<Count>, Strange> {
     let fields: Vec<&str> = line.split(';').map(str::trim).collect();
-    let [at, value, unit, event, ..] = fields.as_slice() else { return Err(Strange) };
+    let [at, count, unit, event, ..] = fields.as_slice() else { return Err(Strange) };
     let at = at.parse().ok().filter(|x: &f64| x.is_finite()).ok_or(Strange)?;
     if event.is_empty() {
         return Ok(None);
     }
-    let value = value.parse().ok().filter(|x: &f64| x.is_finite());
-    Ok(Some(Count { at, event: (*event).to_owned(), unit: (*unit).to_owned(), value }))
+    let (value, unreadable) = value(count);
+    Ok(Some(Count { at, event: (*event).to_owned(), unit: (*unit).to_owned(), value, unreadable }))
 }
 
 /// The rows; the first interval says what columns there are.
 struct Rows<'a> {
     raw: &'a RawResults,
     table: Option<TableWriter>,
-    columns: Vec<String>,
+    /// Events; one that was asked for twice is there twice.
+    columns: Vec<(String, usize)>,
     last: f64,
+}
+
+/// Each count of an interval by its event, and how many of the same event are before it.
+fn numbered(group: &[Count]) -> HashMap<(String, usize), &Count> {
+    let (mut seen, mut counts) = (HashMap::<&str, usize>::new(), HashMap::new());
+    for count in group {
+        let nth = seen.entry(count.event.as_str()).or_default();
+        counts.insert((count.event.clone(), *nth), count);
+        *nth += 1;
+    }
+    counts
 }
 
 impl Rows<'_> {
@@ -125,7 +150,12 @@ impl Rows<'_> {
         let Some(first) = group.first() else { return Ok(()) };
         let (at, seconds) = (first.at, first.at - self.last);
         if self.table.is_none() {
-            self.columns = group.iter().map(|count| count.event.clone()).collect();
+            let mut seen = HashMap::<&str, usize>::new();
+            for Count { event, .. } in group {
+                let nth = seen.entry(event.as_str()).or_default();
+                self.columns.push((event.clone(), *nth));
+                *nth += 1;
+            }
             let mut names: Vec<String> = group.iter().map(column).collect();
             names.extend(
                 DERIVED.iter().filter(|(_, a, b, _)| self.has(a) && self.has(b)).map(|(n, ..)| (*n).to_owned()),
@@ -134,8 +164,9 @@ impl Rows<'_> {
             self.table = Some(TableWriter::create(self.raw, "perf-stat.csv", interval, &names)?);
         }
         let value = |event: &str| group.iter().find(|count| count.event == event).and_then(|count| count.value);
-        let rate = |event: &String| {
-            let count = group.iter().find(|count| count.event == *event)?;
+        let counts = numbered(group);
+        let rate = |event: &(String, usize)| {
+            let count = counts.get(event)?;
             let scale = if is_clock(count) { 1000.0 } else { 1.0 };
             Some(count.value? / scale / seconds)
         };
@@ -145,7 +176,12 @@ impl Rows<'_> {
             cells.push(cell(value(what).zip(value(of)).map(|(what, of)| factor * what / of)));
         }
         let Some(table) = &mut self.table else { return Ok(()) };
-        if group.iter().any(|count| !self.columns.contains(&count.event)) {
+        for count in group {
+            if let Some(text) = &count.unreadable {
+                table.unreadable(&column(count), text);
+            }
+        }
+        if group.iter().any(|count| !self.columns.iter().any(|(event, _)| *event == count.event)) {
             table.warn("events that are not in the first interval were left out");
         }
         if group.iter().all(|count| count.value.is_none()) {
@@ -160,7 +196,7 @@ impl Rows<'_> {
     }
 
     fn has(&self, event: &str) -> bool {
-        self.columns.iter().any(|column| column == event)
+        self.columns.iter().any(|(column, _)| column == event)
     }
 }
 
@@ -213,6 +249,7 @@ mod tests {
             ended_unix_ns: BEGAN + 4_000_000_000,
             facts: test_facts("6.1"),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let table = PerfStat.convert(&raw)?.remove(0);
         Ok((table, std::fs::read_to_string(raw.file("perf-stat.csv")).unwrap()))
@@ -256,6 +293,57 @@ mod tests {
     fn an_interval_that_was_cut_is_left_out() {
         let (table, _) = converted(&FILE.as_bytes()[..FILE.len() - 10]).unwrap();
         assert_eq!((table.rows, table.warnings.len(), table.repaired), (3, 2, Some(3)));
+    }
+
+    /// What perf writes for three intervals with these counts: value, unit, event, and what follows in the line.
+    fn counted(counts: &[(&str, &str, &str, &str)]) -> (Table, Vec<String>) {
+        let line = |second: u32, (value, unit, event, more): &(&str, &str, &str, &str)| {
+            format!(
+                "{{\"interval\" : {second}.001, \"counter-value\" : \"{value}\", \"unit\" : \"{unit}\", \"event\" : \"{event}\"{more}}}\n"
+            )
+        };
+        let text: String = (1..=3).flat_map(|second| counts.iter().map(move |count| line(second, count))).collect();
+        let args = Args::new();
+        let (tables, csv) = autoprof_plugin::testing::converted(
+            &PerfStat,
+            &args,
+            &[(OUTPUT, text.as_bytes())],
+            (10, 3),
+            "perf-stat.csv",
+        );
+        (tables.unwrap().remove(0), csv.lines().map(str::to_owned).collect())
+    }
+
+    // perf 6.1 writes a bare nan or inf for a metric of a count of nothing (PerfSpect#151).
+    #[test]
+    fn a_metric_that_is_no_number_costs_no_count() {
+        let (table, rows) = counted(&[
+            ("2000.12", "msec", "task-clock", ", \"metric-value\" : nan, \"metric-unit\" : \"CPUs utilized\""),
+            ("1001.000000", "", "context-switches", ", \"metric-value\" : inf"),
+        ]);
+        assert_eq!(rows[0], "time_unix,task_clock_cpus,context_switches_per_s");
+        assert_eq!(rows[1], "11.001000,1.998122,1000");
+        assert_eq!((table.rows, table.warnings.len(), table.incomplete), (3, 0, None));
+    }
+
+    #[test]
+    fn an_event_that_was_asked_for_twice_has_two_columns() {
+        let (_, rows) =
+            counted(&[("5.0", "", "page-faults", ""), ("7.0", "", "page-faults", ""), ("1", "", "page-faults:u", "")]);
+        assert_eq!(rows[0], "time_unix,page_faults_per_s,page_faults_per_s_2,page_faults_u_per_s");
+        assert_eq!(rows[2], "12.001000,5,7,1");
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_read_is_an_empty_cell_and_counted() {
+        let (table, rows) = counted(&[
+            ("2.000,12", "msec", "task-clock", ""),
+            ("<not counted>", "", "cycles", ""),
+            ("5", "", "a", ""),
+            ("6", "", "b", ""),
+        ]);
+        assert_eq!(rows[3], "13.001000,,,5,6");
+        assert_eq!(table.warnings, ["task_clock_cpus: 3 values left empty: not a number, such as 2.000,12"]);
     }
 
     proptest! {

@@ -12,6 +12,7 @@ mod record;
 mod sched;
 mod stat;
 mod subcommand;
+mod tables;
 mod timeline;
 
 use autoprof_plugin::prelude::*;
@@ -35,3 +36,17 @@ pub fn register(registry: &mut Registry) -> Result<(), AlreadyRegistered> {
 }
 
 export_plugin!(register, profilers = [PERF, PERF_STAT, PERF_SCHED, PERF_LOCK, PERF_C2C]);
+
+#[cfg(test)]
+mod kept {
+    use autoprof_plugin::{conformance, core::Registry};
+
+    #[test]
+    fn encoders_and_converters_keep_what_they_have_to() {
+        let mut registry = Registry::default();
+        super::register(&mut registry).unwrap();
+        for (name, encoder) in registry.encoders() {
+            assert_eq!(conformance::failures(&conformance::check(&**encoder)), Vec::<String>::new(), "{name}");
+        }
+    }
+}

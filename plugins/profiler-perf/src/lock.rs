@@ -4,7 +4,7 @@ use autoprof_plugin::{
     prelude::*,
 };
 
-use crate::subcommand::{SIZE, ended_early, invocation, milliseconds, perf};
+use crate::subcommand::{SIZE, ended_early, failed, invocation, milliseconds, perf};
 
 const DATA: &str = "perf.lock.data";
 const OUTPUT: &str = "perf.lock.txt";
@@ -15,7 +15,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_LOCK: ProfilerInfo =
     ProfilerInfo::new("perf-lock", "where the kernel waited for its locks (from Linux 5.19 on)")
         .params(PARAMS)
-        .tools("perf:--version")
+        .tools("perf:--version=perf_version_#")
         .example("perf lock record -a -o perf.lock.data");
 
 /// Runs `perf lock record`.
@@ -36,11 +36,16 @@ impl ArgEncoder for PerfLock {
     /// `CONTENDED TOTAL unit MAX unit AVERAGE unit TYPE CALLER`, the longest total first.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let columns = ["caller", "type", "contended", "wait_total_ms", "wait_max_ms", "wait_avg_ms"];
-        let mut table = TableWriter::create(raw, "lock.csv", 1.0, &columns)?;
+        let mut table = TableWriter::events(raw, "lock.csv", &columns)?;
         let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut unread = 0u64;
         while let Some(line) = lines.next_text()? {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            if let [count, total, unit, most, most_unit, average, average_unit, kind, caller @ ..] = fields.as_slice()
+            if fields.starts_with(&["contended", "total", "wait"]) {
+                // Nothing may have waited.
+                table.nothing_happened();
+            } else if let [count, total, unit, most, most_unit, average, average_unit, kind, caller @ ..] =
+                fields.as_slice()
                 && let (Ok(_), Some(total), Some(most), Some(average)) = (
                     count.parse::<u64>(),
                     milliseconds(total, unit),
@@ -51,10 +56,16 @@ impl ArgEncoder for PerfLock {
                 let times = [total, most, average].map(number);
                 let names = [caller.join(" "), (*kind).to_owned(), (*count).to_owned()];
                 table.row(raw.ended_unix_ns, names.into_iter().chain(times))?;
+            } else if fields.first().is_some_and(|count| count.parse::<u64>().is_ok()) {
+                unread += 1;
             }
         }
         ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
+        failed(raw)?.into_iter().for_each(|reason| table.incomplete(reason));
         lines.warnings().for_each(|warning| table.warn(warning));
+        if unread > 0 {
+            table.warn(format!("{unread} lines that cannot be read were left out"));
+        }
         Ok(vec![table.finish()?])
     }
 }

@@ -37,7 +37,7 @@ const PARAMS: &[Param] = &[
 /// perf as users know it.
 pub const PERF: ProfilerInfo = ProfilerInfo::new("perf", "profile of the whole host: which code the CPUs are in")
     .params(PARAMS)
-    .tools("perf:--version sed cat")
+    .tools("perf:--version=perf_version_# sed cat")
     .example("perf record -a -g -F 99 -e cycles -k CLOCK_MONOTONIC -o perf.data");
 
 /// Runs `perf record`, has `perf report` fold the stacks where the symbols are, and makes `stacks.folded`.
@@ -204,7 +204,8 @@ fn table_of(saved: Saved) -> Table {
     if tracepoints > 0 {
         warnings.push("tracepoints have lost their names and fields, which perf writes last".to_owned());
     }
-    Table { file: REPAIRED.to_owned(), rows: samples + compressed, warnings, repaired: Some(samples + compressed) }
+    let repaired = Some(samples + compressed);
+    Table { file: REPAIRED.to_owned(), rows: samples + compressed, warnings, repaired, ..Table::default() }
 }
 
 #[cfg(test)]

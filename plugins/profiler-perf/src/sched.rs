@@ -7,7 +7,7 @@ use autoprof_plugin::{
 };
 
 use crate::{
-    subcommand::{SIZE, ended_early, invocation, milliseconds, perf},
+    subcommand::{SIZE, ended_early, failed, invocation, milliseconds, perf},
     timeline::reference,
 };
 
@@ -34,7 +34,7 @@ const PARAMS: &[Param] = &[SIZE];
 pub const PERF_SCHED: ProfilerInfo =
     ProfilerInfo::new("perf-sched", "how long tasks waited for a CPU, by time and by task; every switch is recorded")
         .params(PARAMS)
-        .tools("perf:--version awk")
+        .tools("perf:--version=perf_version_# awk")
         .example("perf sched record -a -o perf.sched.data");
 
 /// Runs `perf sched record`.
@@ -61,7 +61,7 @@ impl ArgEncoder for PerfSched {
 
 /// `SECOND BUCKET COUNT`, below the reference time.
 fn delays(raw: &RawResults) -> Result<Table, ConvertError> {
-    let mut table = TableWriter::create(raw, "sched.csv", 1.0, &["map", "bucket", "count_per_s"])?;
+    let mut table = TableWriter::events(raw, "sched.csv", &["map", "bucket", "count_per_s"])?;
     let mut lines = Lines::new(open(raw, DELAYS)?);
     let mut ahead = None;
     let mut seconds: BTreeMap<i64, BTreeMap<u64, u64>> = BTreeMap::new();
@@ -87,6 +87,7 @@ fn delays(raw: &RawResults) -> Result<Table, ConvertError> {
         }
     }
     ended_early(raw)?.into_iter().for_each(|warning| table.warn(warning));
+    failed(raw)?.into_iter().for_each(|reason| table.incomplete(reason));
     lines.warnings().for_each(|warning| table.warn(warning));
     table.finish()
 }
@@ -94,22 +95,24 @@ fn delays(raw: &RawResults) -> Result<Table, ConvertError> {
 /// `TASK | RUNTIME ms | SWITCHES | avg: DELAY ms | max: DELAY ms | …`, the longest delay first.
 fn tasks(raw: &RawResults) -> Result<Table, ConvertError> {
     let columns = ["task", "runtime_ms", "switches", "delay_avg_ms", "delay_max_ms"];
-    let mut table = TableWriter::create(raw, "sched-tasks.csv", 1.0, &columns)?;
+    let mut table = TableWriter::events(raw, "sched-tasks.csv", &columns)?;
     let mut lines = Lines::new(open(raw, TASKS)?);
     while let Some(line) = lines.next_text()? {
         if line.contains("lost") {
             table.warn(line.trim());
         }
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [task, runtime, switches, average, most, ..] = cells.as_slice() else { continue };
         let time = |cell: &str| {
             let (value, unit) = cell.rsplit(':').next()?.trim().split_once(' ')?;
             milliseconds(value, unit).map(number)
         };
+        // A task's name may have the separator in it.
+        let Some(at) = cells.iter().skip(1).position(|cell| time(cell).is_some()).map(|at| at + 1) else { continue };
+        let (task, [runtime, switches, average, most, ..]) = cells.split_at(at) else { continue };
         if let (Some(runtime), Ok(_), Some(average), Some(most)) =
             (time(runtime), switches.parse::<u64>(), time(average), time(most))
         {
-            table.row(raw.ended_unix_ns, [(*task).to_owned(), runtime, (*switches).to_owned(), average, most])?;
+            table.row(raw.ended_unix_ns, [task.join("|"), runtime, (*switches).to_owned(), average, most])?;
         }
     }
     lines.warnings().for_each(|warning| table.warn(warning));

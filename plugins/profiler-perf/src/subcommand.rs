@@ -59,14 +59,27 @@ pub fn invocation(what: &str, data: &str, args: &Args, reports: &[(String, &str)
 
 /// That recording ended before the window did, if it has: perf says so on standard error.
 pub fn ended_early(raw: &RawResults) -> Result<Option<String>, ConvertError> {
+    let full = printed(raw, |line| line.contains("size limit reached"))?;
+    Ok(full.map(|_| "recording ended before the window: perf's file was full (megabytes)".to_owned()))
+}
+
+/// What perf says of a report that it could not make, also where its exit status is 0: `Error: failed to process sample`.
+pub fn failed(raw: &RawResults) -> Result<Option<String>, ConvertError> {
+    let line = printed(raw, |line| line.trim_start().starts_with("Error:") || line.contains("failed to process"))?;
+    Ok(line.map(|line| format!("perf could not read all of its file: {}", line.trim())))
+}
+
+/// The first line of standard error that is one of these, shortened.
+fn printed(raw: &RawResults, is_it: impl Fn(&str) -> bool) -> Result<Option<String>, ConvertError> {
     const STDERR: &str = "stderr.txt";
+    const MAX_LINE: usize = 200;
     if !raw.file(STDERR).exists() {
         return Ok(None);
     }
     let mut lines = Lines::new(open(raw, STDERR)?);
     while let Some(line) = lines.next_text()? {
-        if line.contains("size limit reached") {
-            return Ok(Some("recording ended before the window: perf's file was full (megabytes)".to_owned()));
+        if is_it(&line) {
+            return Ok(Some(line.chars().take(MAX_LINE).map(|c| if c.is_control() { '?' } else { c }).collect()));
         }
     }
     Ok(None)

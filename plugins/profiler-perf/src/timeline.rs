@@ -128,6 +128,7 @@ mod tests {
             ended_unix_ns: 0,
             facts: HostFacts::default(),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let table = convert(&raw).unwrap().unwrap();
         (table, std::fs::read_to_string(directory.path().join(TIMELINE)).unwrap())

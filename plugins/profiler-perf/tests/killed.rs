@@ -69,6 +69,7 @@ fn raw(directory: &Path) -> RawResults {
         ended_unix_ns: 0,
         facts,
         clock_steps: Vec::new(),
+        end_unknown: false,
     }
 }
 

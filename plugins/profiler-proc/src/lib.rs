@@ -6,6 +6,7 @@ mod cat;
 mod convert;
 mod counters;
 mod samples;
+mod tables;
 
 use autoprof_plugin::prelude::*;
 
@@ -25,7 +26,8 @@ const PARAMS: &[Param] =
 pub const PROC: ProfilerInfo =
     ProfilerInfo::new("proc", "CPUs, memory, disks, network, pressure and load, without any tool")
         .params(PARAMS)
-        .example("cat /proc/stat /proc/meminfo /proc/diskstats /proc/net/dev /proc/loadavg /proc/vmstat");
+        .example("cat /proc/stat /proc/meminfo /proc/diskstats /proc/net/dev /proc/loadavg /proc/vmstat")
+        .tables(tables::TABLES);
 
 /// Adds the encoders of proc and cat.
 ///
@@ -104,5 +106,19 @@ mod tests {
         let args = Args::new().complete(&PROC).unwrap();
         let invocation = Proc.encode(&args, &HostFacts::default()).unwrap();
         assert!(invocation.start.is_none() && invocation.report.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod kept {
+    use autoprof_plugin::{conformance, core::Registry};
+
+    #[test]
+    fn encoders_and_converters_keep_what_they_have_to() {
+        let mut registry = Registry::default();
+        super::register(&mut registry).unwrap();
+        for (name, encoder) in registry.encoders() {
+            assert_eq!(conformance::failures(&conformance::check(&**encoder)), Vec::<String>::new(), "{name}");
+        }
     }
 }

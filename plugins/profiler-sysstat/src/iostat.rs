@@ -1,11 +1,12 @@
 //! iostat: throughput, latency and utilisation of each block device.
 use autoprof_plugin::{
-    convert::{TableWriter, TimeAxis, open, utc_date_time},
+    convert::{TableWriter, TimeAxis, number, open, utc_date_time},
     prelude::*,
 };
+use serde_json::Value;
 
 use crate::{
-    json::{Samples, cell, objects, settle},
+    json::{Samples, cell, has_list, objects, settle},
     tool::{interval, invocation, recent, required},
 };
 
@@ -16,8 +17,9 @@ const PARAMS: &[Param] = &[interval("1")];
 /// iostat as users know it.
 pub const IOSTAT: ProfilerInfo = ProfilerInfo::new("iostat", "throughput, latency and utilisation of block devices")
     .params(PARAMS)
-    .tools("iostat:-V")
-    .example("iostat -xtdkyN -o JSON 1");
+    .tools("iostat:-V=sysstat_version_#")
+    .example("iostat -xtdkyN -o JSON 1")
+    .tables(crate::tables::IOSTAT);
 
 /// Members of a disk in iostat's JSON and our columns; kB are of 1024 bytes (iostat(1)).
 const COLUMNS: &[(&str, &str)] = &[
@@ -40,6 +42,13 @@ const COLUMNS: &[(&str, &str)] = &[
     ("util", "util_percent"),
 ];
 
+/// Longest that a request is believed to wait: a day. A counter that wrapped gives more, or half of that at once.
+const MAX_AWAIT_MS: f64 = 86_400_000.0;
+
+/// Throughput, operations per second, and KiB of each of them: what 12.1.5 to 12.2.0 print twice as large.
+const THROUGHPUT: [(&str, &str, &str); 3] =
+    [("rkB/s", "r/s", "rareq-sz"), ("wkB/s", "w/s", "wareq-sz"), ("dkB/s", "d/s", "dareq-sz")];
+
 /// Runs iostat and makes a table of its JSON.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Iostat;
@@ -52,7 +61,7 @@ impl ArgEncoder for Iostat {
     }
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        recent(facts, "iostat", "JSON output")?;
+        recent(facts, "iostat")?;
         let argv = ["iostat", "-xtdkyN", "-o", "JSON"];
         let output = required(OUTPUT, OutputFormat::Json);
         Ok(invocation(&argv, args.integer("interval").unwrap_or(1), Some(OUTPUT), output))
@@ -63,6 +72,11 @@ impl ArgEncoder for Iostat {
         let mut samples = Samples::new(open(raw, OUTPUT)?);
         let columns: Vec<&str> = ["device"].into_iter().chain(COLUMNS.iter().map(|(_, name)| *name)).collect();
         let mut table = TableWriter::create(raw, "iostat.csv", interval, &columns)?;
+        for column in columns.iter().filter(|name| name.ends_with("_await_ms")) {
+            table = table.limit(column, 0.0..=MAX_AWAIT_MS);
+        }
+        let doubles = doubles(raw);
+        let mut halved = 0u64;
         let mut axis = TimeAxis::new(raw, interval);
         while let Some(sample) = samples.next_sample()? {
             let Some(displayed) = utc_date_time(&cell(&sample, "timestamp")) else {
@@ -70,13 +84,53 @@ impl ArgEncoder for Iostat {
                 continue;
             };
             let unix_ns = axis.place(displayed);
+            if !has_list(&sample, "disk") {
+                table.warn("samples without a list of disks were left out");
+                continue;
+            }
+            table.sample(unix_ns);
             for disk in objects(&sample, "disk") {
-                let numbers = COLUMNS.iter().map(|(key, _)| cell(disk, key));
+                let value = |key| match THROUGHPUT.iter().find(|(theirs, ..)| *theirs == key && doubles) {
+                    Some(names) => single(disk, *names, &mut halved),
+                    None => cell(disk, key),
+                };
+                let numbers: Vec<String> = COLUMNS.iter().map(|(key, _)| *key).map(value).collect();
                 table.row(unix_ns, std::iter::once(cell(disk, "disk_device")).chain(numbers))?;
             }
         }
-        settle(&samples, raw, OUTPUT, [&mut table])?;
+        if halved > 0 {
+            table.warn("iostat of sysstat 12.1.5 to 12.2.0 prints kB/s twice as large: they were halved");
+        }
+        settle(&samples, raw, OUTPUT, COLUMNS, [&mut table])?;
         Ok(vec![table.finish()?])
+    }
+}
+
+/// Whether this is an iostat whose JSON has kB/s twice as large as they are with `-k`: 12.1.5 to 12.2.0 (sysstat#264;
+/// corrected in 12.2.1 and 12.3.1).
+fn doubles(raw: &RawResults) -> bool {
+    raw.facts.tools.get("iostat").is_some_and(|tool| {
+        tool.is_at_least(&[12, 1, 5]) && !tool.is_at_least(&[12, 2, 1]) && !tool.version_numbers().is_empty()
+    })
+}
+
+/// Throughput of a disk as it is: operations times their size say whether it was doubled, since distributions have
+/// corrected it without another version.
+fn single(disk: &Value, (throughput, operations, size): (&str, &str, &str), halved: &mut u64) -> String {
+    let value = |key| disk.get(key).and_then(Value::as_f64);
+    let (Some(printed), Some(operations), Some(size)) = (value(throughput), value(operations), value(size)) else {
+        // Nobody can say which it is.
+        return match value(throughput) {
+            Some(0.0) => "0".to_owned(),
+            _ => String::new(),
+        };
+    };
+    let product = operations * size;
+    if (printed / 2.0 - product).abs() < (printed - product).abs() {
+        *halved += 1;
+        number(printed / 2.0)
+    } else {
+        number(printed)
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! All tools write `{"sysstat": {"hosts": [{…, "statistics": [SAMPLE, SAMPLE, …]…`. Only one sample is in memory. A file
 //! that ends in the middle of a sample (the host or the tool was killed) gives all samples before it.
+//!
+//! What is not JSON costs as little as can be: a value its cell, a line its row, a sample itself. sysstat escapes nothing
+//! in names, and writes what a division gives (`nan`, `inf`). No string of it has an end of line in it, so that a quote
+//! too many is over with its line.
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufRead, BufWriter, Write},
 };
 
 use autoprof_plugin::{
-    convert::{TableWriter, nanoseconds, open},
+    convert::{TableWriter, json, nanoseconds, open},
     prelude::*,
 };
 use serde_json::Value;
@@ -34,9 +39,20 @@ pub struct Samples<R> {
     pub count: u64,
     /// Whether the file ended before all that was opened in it was closed.
     pub cut: bool,
-    /// Samples that are not JSON, or too long.
+    /// Whether it ended so between two samples, of which every one is whole.
+    pub open: bool,
+    /// Samples that cannot be read, or are too long.
     pub bad: u64,
+    /// Rows that cannot be read, of samples that otherwise can.
+    pub bad_rows: u64,
+    /// Values that cannot be read: the name of the member and what was there.
+    pub unreadable: Vec<(String, String)>,
+    /// Whether the sample that is being read has told its time.
+    stamped: bool,
 }
+
+/// How many unreadable values of one sample are kept apart.
+const MAX_UNREADABLE: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -60,48 +76,139 @@ struct Nesting {
     depth: u32,
     quoted: bool,
     escaped: bool,
+    /// The line so far, for where it has a quote too many.
+    line: Line,
+}
+
+/// What a line looks like without regard to quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Line {
+    /// The depth at its beginning.
+    start: u32,
+    /// The depth with all brackets since, also those in strings.
+    plain: u32,
+    /// Its first byte that is not blank, and the last one that is neither blank nor a comma.
+    ends: (u8, u8),
+}
+
+impl Line {
+    const fn at(depth: u32) -> Self {
+        Self { start: depth, plain: depth, ends: (0, 0) }
+    }
+
+    fn step(mut self, byte: u8) -> Self {
+        self.plain = match byte {
+            b'{' | b'[' => self.plain.saturating_add(1),
+            b'}' | b']' => self.plain.saturating_sub(1),
+            _ => self.plain,
+        };
+        if !byte.is_ascii_whitespace() && byte != b',' {
+            let first = if self.ends.0 == 0 { byte } else { self.ends.0 };
+            self.ends = (first, byte);
+        }
+        self
+    }
+
+    /// The depth behind it. sysstat writes a row on a line of its own.
+    const fn depth(self) -> u32 {
+        if matches!(self.ends, (b'{', b'}')) { self.start } else { self.plain }
+    }
 }
 
 impl Nesting {
     const fn at(depth: u32) -> Self {
-        Self { depth, quoted: false, escaped: false }
+        Self { depth, quoted: false, escaped: false, line: Line::at(depth) }
     }
 
     /// Where the byte leads to; none when it closes the outermost.
     fn step(self, byte: u8) -> Option<Self> {
-        match (self, byte) {
-            (Self { depth, quoted: true, escaped }, byte) => {
-                Some(Self { depth, quoted: escaped || byte != b'"', escaped: !escaped && byte == b'\\' })
+        let next = Self { line: self.line.step(byte), ..self };
+        let next = match (self, byte) {
+            (Self { quoted: true, .. }, b'\n') => Self::at(self.line.depth()),
+            (Self { quoted: true, escaped, .. }, byte) => {
+                Self { quoted: escaped || byte != b'"', escaped: !escaped && byte == b'\\', ..next }
             }
-            (_, b'"') => Some(Self { quoted: true, ..self }),
-            (_, b'{' | b'[') => Some(Self::at(self.depth.saturating_add(1))),
-            (_, b'}' | b']') => Some(Self::at(self.depth - 1)).filter(|outer| outer.depth > 0),
-            _ => Some(self),
-        }
+            (_, b'\n') => Self::at(self.depth),
+            (_, b'"') => Self { quoted: true, ..next },
+            (_, b'{' | b'[') => Self { depth: self.depth.saturating_add(1), ..next },
+            (_, b'}' | b']') => Self { depth: self.depth.saturating_sub(1), ..next },
+            _ => next,
+        };
+        (next.depth > 0).then_some(next)
     }
 }
 
 impl<R: BufRead> Samples<R> {
     /// The samples in `reader`.
-    pub const fn new(reader: R) -> Self {
+    pub fn new(reader: R) -> Self {
         let state = State::Before(0);
-        Self { reader, state, head: Vec::new(), sample: Vec::new(), count: 0, cut: false, bad: 0 }
+        let (head, sample, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            reader,
+            state,
+            head,
+            sample,
+            count: 0,
+            cut: false,
+            open: false,
+            bad: 0,
+            bad_rows: 0,
+            unreadable,
+            stamped: false,
+        }
+    }
+
+    /// Whether there is a list of samples in the file: it is what it should be.
+    pub const fn has_list(&self) -> bool {
+        !self.head.is_empty() && !matches!(self.state, State::Before(_) | State::Opening)
     }
 
     /// The next sample that can be understood.
     pub fn next_sample(&mut self) -> io::Result<Option<Value>> {
         loop {
             self.sample.clear();
+            self.stamped = false;
             if !self.advance()? {
                 return Ok(None);
             }
-            let value = serde_json::from_slice(&self.sample).ok().filter(|_| self.sample.len() <= LONGEST_SAMPLE);
-            if value.is_some() {
+            if let Some(value) = self.read() {
                 self.count += 1;
-                return Ok(value);
+                return Ok(Some(value));
             }
             self.bad += 1;
         }
+    }
+
+    /// The sample, without what cannot be read of it.
+    fn read(&mut self) -> Option<Value> {
+        if self.sample.len() > LONGEST_SAMPLE {
+            return None;
+        }
+        if let Ok(value) = serde_json::from_slice(&self.sample) {
+            return Some(value);
+        }
+        let end = self.sample.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != b',')?;
+        self.sample.truncate(end + 1);
+        let mut rows = 0;
+        let read = json::read(&self.sample).or_else(|| {
+            let lines = self.sample.split_inclusive(|byte| *byte == b'\n');
+            let kept: Vec<&[u8]> = lines
+                .filter(|line| {
+                    let row = line.trim_ascii().trim_ascii_end();
+                    let row = row.strip_suffix(b",").unwrap_or(row);
+                    let is_bad = row.starts_with(b"{") && row.ends_with(b"}") && json::read(row).is_none();
+                    rows += u64::from(is_bad);
+                    !is_bad
+                })
+                .collect();
+            json::read(&kept.concat())
+        })?;
+        self.bad_rows += rows;
+        let room = MAX_UNREADABLE.saturating_sub(self.unreadable.len());
+        self.unreadable.extend(read.unreadable.into_iter().take(room));
+        // What is read again, of the repaired file, is what was read here.
+        self.sample = serde_json::to_vec(&read.value).ok()?;
+        Some(read.value)
     }
 
     /// Reads to the end of the next sample; false when there is none.
@@ -110,7 +217,10 @@ impl<R: BufRead> Samples<R> {
             let chunk = self.reader.fill_buf()?;
             if chunk.is_empty() {
                 self.cut = true;
-                self.state = State::After;
+                self.open = self.state == State::Between;
+                if !matches!(self.state, State::Before(_) | State::Opening) {
+                    self.state = State::After;
+                }
                 break;
             }
             let mut ended = false;
@@ -124,6 +234,9 @@ impl<R: BufRead> Samples<R> {
                     self.sample.push(*byte);
                 } else if matches!(before, State::Before(_) | State::Opening) && self.head.len() <= LONGEST_HEAD {
                     self.head.push(*byte);
+                }
+                if *byte == b'\n' && within(self.state) {
+                    self.state = again(self.state, &mut self.sample, &mut self.stamped, &mut self.bad);
                 }
                 ended = within(before) && !within(self.state);
                 if ended || self.state == State::After {
@@ -162,21 +275,62 @@ impl<R: BufRead> Samples<R> {
     }
 }
 
+/// At the end of a line of a sample: where that tells a time and the sample has told one already, an end of a sample is
+/// missing, and what is before its beginning is no sample.
+fn again(state: State, sample: &mut Vec<u8>, stamped: &mut bool, bad: &mut u64) -> State {
+    let line = sample.strip_suffix(b"\n").unwrap_or(sample);
+    let begin = line.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = line[begin..].trim_ascii();
+    if !line.starts_with(b"\"timestamp\"") {
+        return state;
+    }
+    let brace = sample[..begin].iter().rposition(|byte| *byte == b'{').filter(|_| std::mem::replace(stamped, true));
+    let Some(brace) = brace else { return state };
+    let opened = line.iter().fold(1_u32, |depth, byte| match byte {
+        b'{' | b'[' => depth.saturating_add(1),
+        b'}' | b']' => depth.saturating_sub(1),
+        _ => depth,
+    });
+    *bad += 1;
+    sample.drain(..brace);
+    State::Within(Nesting::at(opened.max(1)))
+}
+
 /// Tells the tables made of a file what was left out of it, and writes a torn file's whole samples beside it, as JSON
 /// that any reader takes: `iostat.json` as `iostat.repaired.json`.
-pub fn settle<'a, R>(
+///
+/// `columns` are the tool's names of values with ours.
+pub fn settle<'a, R: BufRead>(
     samples: &Samples<R>,
     raw: &RawResults,
     file: &str,
+    columns: &[(&str, &str)],
     tables: impl IntoIterator<Item = &'a mut TableWriter>,
 ) -> Result<(), ConvertError> {
-    let (count, bad) = (samples.count, samples.bad);
+    let mut tables: Vec<&mut TableWriter> = tables.into_iter().collect();
+    for (member, text) in &samples.unreadable {
+        for (_, column) in columns.iter().filter(|(theirs, _)| theirs == member) {
+            tables.iter_mut().for_each(|table| table.unreadable(column, text));
+        }
+    }
+    let Some(first) = tables.first_mut() else { return Ok(()) };
+    for (count, what) in [(samples.bad, "samples"), (samples.bad_rows, "rows")] {
+        if count > 0 {
+            first.warn(format!("{count} {what} of {file} that cannot be read were left out"));
+        }
+    }
+    if !samples.cut {
+        return Ok(());
+    }
+    let count = samples.count;
     // Interrupted before its first sample, mpstat 12.6 ends without closing what it has opened: there is nothing to be
     // missed in a window that had room for none.
     let room = nanoseconds(raw.args.number("interval").unwrap_or(1.0));
-    let nothing_yet = count == 0 && raw.ended_unix_ns.saturating_sub(raw.began_unix_ns) < room;
-    if bad == 0 && (!samples.cut || nothing_yet) {
+    if count == 0 && samples.bad == 0 && raw.ended_unix_ns.saturating_sub(raw.began_unix_ns) < room {
         return Ok(());
+    }
+    if !samples.has_list() && !samples.head.is_empty() {
+        first.incomplete(format!("{file} has no list of samples in it"));
     }
     let name = format!("{}.repaired.json", file.trim_end_matches(".json"));
     let cannot = |e: io::Error| ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {name}"), &e);
@@ -186,21 +340,28 @@ pub fn settle<'a, R>(
     if !whole {
         std::fs::remove_file(raw.file(&name)).map_err(cannot)?;
     }
-    for (place, table) in tables.into_iter().enumerate() {
-        table.repaired(count);
-        if place > 0 {
-            continue;
-        }
-        if whole {
-            table.warn(format!("{file} is torn: its {count} whole samples are in {name}"));
-        } else {
-            table.warn(format!("{file} is torn before its first sample"));
-        }
-        if bad > 0 {
-            table.warn(format!("{bad} samples that are not JSON were left out"));
-        }
+    if samples.open && count > 0 && !raw.end_unknown && leaves_open(raw, file) {
+        first.warn(format!("this version of sysstat does not close its JSON: {name} is the whole file"));
+        return Ok(());
     }
+    if whole {
+        first.warn(format!("{file} is torn: its {count} whole samples are in {name}"));
+    } else {
+        first.warn(format!("{file} is torn before its first sample"));
+    }
+    tables.iter_mut().for_each(|table| table.repaired(count));
     Ok(())
+}
+
+/// Whether the tool ends on `SIGINT` without closing its JSON, each time: iostat and mpstat before 12.0.4, and of the
+/// development series before 12.1.4 (sysstat's CHANGES).
+fn leaves_open(raw: &RawResults, file: &str) -> bool {
+    let tool = raw.facts.tools.get(file.trim_end_matches(".json"));
+    tool.is_some_and(|tool| match tool.version_numbers().as_slice() {
+        [] => false,
+        [12, 1, patch, ..] => *patch < 4,
+        _ => !tool.is_at_least(&[12, 0, 4]),
+    })
 }
 
 /// What closes all that is open behind the list of samples, if the bytes before it are what they should be.
@@ -275,6 +436,20 @@ pub fn cell(object: &Value, key: &str) -> String {
 /// The objects in a list member; none when there is no such list.
 pub fn objects<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     object.get(key).and_then(Value::as_array).into_iter().flatten().filter(|v| v.is_object())
+}
+
+/// The objects of a list member by the text of their own member `key`; of several with one text the first.
+pub fn keyed<'a>(object: &'a Value, list: &str, key: &str) -> HashMap<String, &'a Value> {
+    let mut found = HashMap::new();
+    for object in objects(object, list) {
+        found.entry(cell(object, key)).or_insert(object);
+    }
+    found
+}
+
+/// Whether a sample has the list at all; one without is not what its tool prints.
+pub fn has_list(object: &Value, key: &str) -> bool {
+    object.get(key).is_some_and(Value::is_array)
 }
 
 #[cfg(test)]

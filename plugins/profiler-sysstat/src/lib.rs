@@ -6,6 +6,8 @@ mod json;
 mod mpstat;
 mod pidstat;
 mod sar;
+mod sar_keyed;
+mod tables;
 mod tool;
 
 use autoprof_plugin::prelude::*;

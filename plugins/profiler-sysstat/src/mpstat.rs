@@ -1,11 +1,14 @@
 //! mpstat: where the time of each CPU goes.
+use std::collections::{HashMap, HashSet};
+
 use autoprof_plugin::{
     convert::{TableWriter, TimeAxis, open, time_of_day},
     prelude::*,
 };
+use serde_json::Value;
 
 use crate::{
-    json::{Samples, cell, objects, settle},
+    json::{Samples, cell, has_list, keyed, objects, settle},
     tool::{interval, invocation, recent, required},
 };
 
@@ -16,8 +19,9 @@ const PARAMS: &[Param] = &[interval("1")];
 /// mpstat as users know it.
 pub const MPSTAT: ProfilerInfo = ProfilerInfo::new("mpstat", "where the time of each CPU goes, and its interrupts")
     .params(PARAMS)
-    .tools("mpstat:-V")
-    .example("mpstat -P ALL -u -I SUM -o JSON 1");
+    .tools("mpstat:-V=sysstat_version_#")
+    .example("mpstat -P ALL -u -I SUM -o JSON 1")
+    .tables(crate::tables::MPSTAT);
 
 const COLUMNS: &[(&str, &str)] = &[
     ("usr", "user_percent"),
@@ -44,7 +48,7 @@ impl ArgEncoder for Mpstat {
     }
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        recent(facts, "mpstat", "JSON output")?;
+        recent(facts, "mpstat")?;
         let argv = ["mpstat", "-P", "ALL", "-u", "-I", "SUM", "-o", "JSON"];
         let output = required(OUTPUT, OutputFormat::Json);
         Ok(invocation(&argv, args.integer("interval").unwrap_or(1), Some(OUTPUT), output))
@@ -64,19 +68,40 @@ impl ArgEncoder for Mpstat {
                 continue;
             };
             let unix_ns = axis.place_in_day(displayed);
-            let mut interrupts = objects(&sample, "sum-interrupts");
+            if !has_list(&sample, "cpu-load") {
+                table.warn("samples without a list of CPUs were left out");
+                continue;
+            }
+            table.sample(unix_ns);
+            // A CPU that goes offline or comes may be in one of the lists alone.
+            let interrupts: HashMap<String, &Value> =
+                keyed(&sample, "sum-interrupts", "cpu").into_iter().map(|(name, sum)| (all(name), sum)).collect();
+            let mut seen = HashSet::new();
             for cpu in objects(&sample, "cpu-load") {
-                let name = cell(cpu, "cpu");
-                // Both lists have the CPUs in the same order; one that is offline is in neither.
-                let sum = interrupts.next().filter(|sum| cell(sum, "cpu") == name);
+                let name = all(cell(cpu, "cpu"));
                 let numbers = COLUMNS.iter().map(|(key, _)| cell(cpu, key));
-                let sum = sum.map(|sum| cell(sum, "intr")).unwrap_or_default();
+                let sum = interrupts.get(&name).map(|sum| cell(sum, "intr")).unwrap_or_default();
+                seen.insert(name.clone());
                 table.row(unix_ns, std::iter::once(name).chain(numbers).chain([sum]))?;
             }
+            for sum in objects(&sample, "sum-interrupts") {
+                let name = all(cell(sum, "cpu"));
+                if seen.insert(name.clone()) {
+                    let none = COLUMNS.iter().map(|_| String::new());
+                    table.row(unix_ns, std::iter::once(name).chain(none).chain([cell(sum, "intr")]))?;
+                }
+            }
         }
-        settle(&samples, raw, OUTPUT, [&mut table])?;
+        let names = [COLUMNS, &[("intr", "interrupts_per_s")]].concat();
+        settle(&samples, raw, OUTPUT, &names, [&mut table])?;
         Ok(vec![table.finish()?])
     }
+}
+
+/// The name of a CPU: before 12.0.4 and 12.1.4 mpstat calls all of them together -1 in the list of their load, and `all`
+/// in the one of their interrupts.
+fn all(name: String) -> String {
+    if name == "-1" { "all".to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! pidstat: CPU, memory, I/O and context switches of each process that did anything.
+use std::collections::BTreeMap;
+
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, TimeAxis, number, open},
+    convert::{Lines, TableWriter, TimeAxis, number, open, percent_of_all_cpus},
     prelude::*,
 };
 
@@ -14,8 +16,9 @@ const PARAMS: &[Param] = &[interval("5")];
 /// pidstat as users know it.
 pub const PIDSTAT: ProfilerInfo = ProfilerInfo::new("pidstat", "CPU, memory and I/O of each process that is active")
     .params(PARAMS)
-    .tools("pidstat:-V")
-    .example("pidstat -H -h -l -u -d -r -w 5");
+    .tools("pidstat:-V=sysstat_version_#")
+    .example("pidstat -H -h -l -u -d -r -w 5")
+    .tables(crate::tables::PIDSTAT);
 
 /// pidstat's names and ours; kB are of 1024 bytes, `iodelay` is in clock ticks (pidstat(1)).
 const COLUMNS: &[(&str, &str)] = &[
@@ -54,7 +57,7 @@ impl ArgEncoder for Pidstat {
     }
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        recent(facts, "pidstat", "times in seconds since 1970 (-H)")?;
+        recent(facts, "pidstat")?;
         let argv = ["pidstat", "-H", "-h", "-l", "-u", "-d", "-r", "-w"];
         let output = required(OUTPUT, OutputFormat::Text);
         let notes = if facts.uid == 0 { Vec::new() } else { vec![NO_IO.to_owned()] };
@@ -66,6 +69,10 @@ impl ArgEncoder for Pidstat {
         let mut lines = Lines::new(open(raw, OUTPUT)?);
         let names: Vec<&str> = COLUMNS.iter().map(|(_, name)| *name).chain(["command"]).collect();
         let mut table = TableWriter::create(raw, "pidstat.csv", interval, &names)?;
+        // A process may have threads on all CPUs.
+        for column in ["user_percent", "system_percent", "guest_percent", "wait_percent", "cpu_percent"] {
+            table = table.limit(column, percent_of_all_cpus(&raw.facts));
+        }
         let mut axis = TimeAxis::new(raw, interval);
         let mut header = None;
         // One sample is many rows with one time; the next sample begins with a header.
@@ -108,6 +115,8 @@ struct Header {
     /// Of those before the command, whether they have decimals.
     decimal: Vec<bool>,
     places: Vec<Option<usize>>,
+    /// Where the numbers are that every row has.
+    whole: BTreeMap<&'static str, usize>,
 }
 
 impl Header {
@@ -119,27 +128,42 @@ impl Header {
         };
         let places = COLUMNS.iter().map(|(theirs, _)| names[..count].iter().position(|name| name == theirs)).collect();
         let decimal = names[..count].iter().map(|name| name.starts_with('%') || name.ends_with("/s")).collect();
-        Some(Self { decimal, places })
+        let whole = ["UID", "PID"]
+            .into_iter()
+            .filter_map(|name| names[..count].iter().position(|found| *found == name).map(|at| (name, at)));
+        Some(Self { decimal, places, whole: whole.collect() })
     }
 
     /// The time and the cells of a row; the command is all that is left behind the numbers.
     fn row(&self, line: &str) -> Option<(i64, Vec<String>)> {
         let mut rest = line;
-        let mut numbers = Vec::new();
+        let mut words = Vec::new();
+        let mut unreadable = 0;
         for decimal in &self.decimal {
             let (word, behind) = rest.trim_start().split_once(char::is_whitespace)?;
+            let number = word.parse::<f64>().ok().filter(|x| x.is_finite());
             // Where a torn row and the one after it have become one line, numbers are not in their columns any more.
-            if *decimal && !word.contains('.') {
+            if number.is_some() && *decimal && !word.contains('.') {
                 return None;
             }
-            numbers.push(word.parse::<f64>().ok().filter(|x| x.is_finite())?);
+            unreadable += usize::from(number.is_none());
+            words.push((word, number));
             rest = behind;
         }
-        let cell = |place: &Option<usize>| match place {
-            // Rates below zero are pidstat's way to say that it may not read them.
-            Some(at) if numbers[*at] >= 0.0 => number(numbers[*at]),
-            _ => String::new(),
+        // One that cannot be read is left empty and counted; of more it is no row.
+        if unreadable * 4 > words.len() {
+            return None;
+        }
+        let cell = |place: &Option<usize>| match place.map(|at| words[at]) {
+            // -1 is pidstat's way to say that it may not read it.
+            Some((_, Some(-1.0))) | None => String::new(),
+            Some((_, Some(value))) => number(value),
+            Some((word, None)) => word.to_owned(),
         };
+        let whole = |name: &str| self.whole.get(name).is_none_or(|at| words[*at].0.parse::<u32>().is_ok());
+        if !whole("UID") || !whole("PID") {
+            return None;
+        }
         let time = line.split_whitespace().next()?.parse().ok()?;
         Some((time, self.places.iter().map(cell).chain([rest.trim().to_owned()]).collect()))
     }

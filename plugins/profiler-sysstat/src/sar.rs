@@ -1,13 +1,16 @@
 //! sar: all that sysstat can count; the tables are of what the other profilers do not have.
+use std::collections::HashSet;
+
 use autoprof_plugin::{
-    convert::{TableWriter, TimeAxis, open, utc_date_time},
+    convert::{TableWriter, TimeAxis, any_quantity, number, open, utc_date_time},
     prelude::*,
 };
 use serde_json::Value;
 
 use crate::{
-    json::{Samples, cell, objects, settle},
-    tool::{installed, interval, invocation, required},
+    json::{Samples, cell, keyed, objects, settle},
+    sar_keyed::KeyedTables,
+    tool::{installed, interval, invocation, recent, required},
 };
 
 const DATA: &str = "sar.data";
@@ -18,8 +21,13 @@ const PARAMS: &[Param] = &[interval("1")];
 /// sar as users know it.
 pub const SAR: ProfilerInfo = ProfilerInfo::new("sar", "network, TCP, memory, paging and load")
     .params(PARAMS)
-    .tools("sar:-V sadf:-V")
-    .example("sar -A -o sar.data 1");
+    .tools("sar:-V=sysstat_version_# sadf:-V=sysstat_version_#")
+    .example("sar -A -o sar.data 1")
+    .tables(crate::tables::SAR);
+
+/// What sar does not print: all memory without what is available.
+const USED: &str = "used";
+const USED_PERCENT: &str = "used-percent";
 
 /// A table with one row for each sample: where in a sample its columns are, as JSON pointers.
 type Columns = &'static [(&'static str, &'static str)];
@@ -48,8 +56,9 @@ const TABLES: &[(&str, Columns)] = &[
         &[
             ("/memory/memfree", "free_kib"),
             ("/memory/avail", "available_kib"),
-            ("/memory/memused", "used_kib"),
-            ("/memory/memused-percent", "used_percent"),
+            // sar has two meanings of "used", before 11.7.4 and from then on: it is what is not available.
+            (USED, "used_kib"),
+            (USED_PERCENT, "used_percent"),
             ("/memory/buffers", "buffers_kib"),
             ("/memory/cached", "cached_kib"),
             ("/memory/commit", "commit_kib"),
@@ -121,7 +130,7 @@ impl ArgEncoder for Sar {
     }
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
-        installed(facts, "sar")?;
+        recent(facts, "sar")?;
         // What sar prints would be twice the size of what it writes; everything is in the file.
         let argv = ["sar", "-A", "-o", DATA];
         let output = required(DATA, OutputFormat::Raw);
@@ -152,9 +161,13 @@ impl ArgEncoder for Sar {
             .iter()
             .map(|(file, columns)| {
                 let names: Vec<&str> = columns.iter().map(|(_, name)| *name).collect();
-                Ok((*columns, TableWriter::create(raw, file, interval, &names)?))
+                let table = TableWriter::create(raw, file, interval, &names)?;
+                // More may be promised than there is.
+                Ok((*columns, table.limit("commit_percent", any_quantity())))
             })
             .collect::<Result<Vec<_>, ConvertError>>()?;
+        let mut per_device = KeyedTables::create(raw, interval)?;
+        let total_kib = raw.facts.memory_kib;
         let mut axis = TimeAxis::new(raw, interval);
         while let Some(sample) = samples.next_sample()? {
             let stamp = sample.get("timestamp").unwrap_or(&Value::Null);
@@ -163,18 +176,31 @@ impl ArgEncoder for Sar {
                 continue;
             };
             let unix_ns = axis.place(displayed);
+            network.sample(unix_ns);
             interfaces(&mut network, unix_ns, &sample)?;
+            per_device.sample(unix_ns, &sample)?;
             for (columns, table) in &mut tables {
-                let cells: Vec<String> = columns.iter().map(|(pointer, _)| at(&sample, pointer)).collect();
+                let value = |pointer: &str| match pointer {
+                    USED | USED_PERCENT => used(&sample, total_kib, pointer),
+                    pointer => at(&sample, pointer),
+                };
+                let cells: Vec<String> = columns.iter().map(|(pointer, _)| value(pointer)).collect();
                 // A host that cannot count something has no such member at all.
                 if cells.iter().any(|cell| !cell.is_empty()) {
                     table.row(unix_ns, cells)?;
                 }
             }
         }
-        let others = tables.iter_mut().map(|(_, table)| table);
-        settle(&samples, raw, OUTPUT, std::iter::once(&mut network).chain(others))?;
-        std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table)).map(TableWriter::finish).collect()
+        let others = tables.iter_mut().map(|(_, table)| table).chain(per_device.writers());
+        let last = |pointer: &'static str| pointer.rsplit('/').next().unwrap_or(pointer);
+        let names = TABLES.iter().flat_map(|(_, columns)| columns.iter().map(|(theirs, ours)| (last(theirs), *ours)));
+        let names: Vec<(&str, &str)> =
+            names.chain(TRAFFIC.iter().chain(ERRORS).copied()).chain(KeyedTables::columns()).collect();
+        settle(&samples, raw, OUTPUT, &names, std::iter::once(&mut network).chain(others))?;
+        let one_row = std::iter::once(network).chain(tables.into_iter().map(|(_, table)| table));
+        let mut done: Vec<Table> = one_row.map(TableWriter::finish).collect::<Result<_, _>>()?;
+        done.extend(per_device.finish()?);
+        Ok(done)
     }
 }
 
@@ -188,8 +214,8 @@ fn is_empty(raw: &RawResults, file: &str) -> bool {
 /// A converter runs no program on a host's files: sadf is not made for files that somebody may have forged, and reads
 /// those of its own version only.
 fn left_to_the_user(raw: &RawResults) -> ConvertError {
-    let version = raw.facts.tools.get("sar").map(|tool| tool.version.as_str()).filter(|v| !v.is_empty());
-    let version = version.unwrap_or("the host's version of sysstat");
+    let version = raw.facts.tools.get("sar").map(|tool| &tool.version).filter(|v| !v.is_empty());
+    let version = version.map_or_else(|| "the host's version of sysstat".to_owned(), ToString::to_string);
     let message = format!(
         "there is no {OUTPUT}, since sadf could not run on the host; with {version}, also of a {DATA} that is torn: \
          sadf -j {DATA} -- -A > {OUTPUT}"
@@ -199,16 +225,36 @@ fn left_to_the_user(raw: &RawResults) -> ConvertError {
 
 fn interfaces(table: &mut TableWriter, unix_ns: i64, sample: &Value) -> Result<(), ConvertError> {
     let network = sample.get("network").unwrap_or(&Value::Null);
-    let mut errors = objects(network, "net-edev");
+    let errors = keyed(network, "net-edev", "iface");
+    let mut seen = HashSet::new();
     for device in objects(network, "net-dev") {
         let name = cell(device, "iface");
-        // Both lists are written from one list of interfaces.
-        let errors = errors.next().filter(|errors| cell(errors, "iface") == name).unwrap_or(&Value::Null);
+        seen.insert(name.clone());
+        let errors = errors.get(&name).copied().unwrap_or(&Value::Null);
         let traffic = TRAFFIC.iter().map(|(key, _)| cell(device, key));
         let errors = ERRORS.iter().map(|(key, _)| cell(errors, key));
         table.row(unix_ns, std::iter::once(name).chain(traffic).chain(errors))?;
     }
+    for device in objects(network, "net-edev") {
+        let name = cell(device, "iface");
+        if seen.insert(name.clone()) {
+            let none = TRAFFIC.iter().map(|_| String::new());
+            let errors = ERRORS.iter().map(|(key, _)| cell(device, key));
+            table.row(unix_ns, std::iter::once(name).chain(none).chain(errors))?;
+        }
+    }
     Ok(())
+}
+
+/// Memory that is not available, in KiB or percent; empty where this sar or kernel does not say what is (`kbavail` came in
+/// sysstat 11.1.7 with Linux 3.14), or where it is not known how much there is.
+#[expect(clippy::cast_precision_loss, reason = "KiB of memory")]
+fn used(sample: &Value, total_kib: u64, what: &str) -> String {
+    let available = sample.pointer("/memory/avail").and_then(Value::as_u64);
+    let Some(used) = available.filter(|_| total_kib > 0).and_then(|kib| total_kib.checked_sub(kib)) else {
+        return String::new();
+    };
+    if what == USED { used.to_string() } else { number(100.0 * used as f64 / total_kib as f64) }
 }
 
 /// The number that a JSON pointer leads to.
@@ -276,6 +322,21 @@ mod tests {
         assert!(read("sar-memory.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,22657372,24229476,"));
         assert!(read("sar-paging.csv").lines().nth(1).unwrap().starts_with("1795384732.481145,324,58376,243,0,98,"));
         assert_eq!(read("sar-tcp.csv").lines().nth(1).unwrap(), "1795384732.481145,0,0,0,0,0,0,0,0,0,1,0,12");
+    }
+
+    #[test]
+    fn cpus_and_disks_are_rows_of_their_own() {
+        let text = FILE.replacen(
+            "\"network\":",
+            r#""cpu-load": [{"cpu": "all", "usr": 78.71, "nice": 0.0, "sys": 21.29, "iowait": 0.0, "idle": 0.0}],
+               "disk": [{"disk-device": "vda", "tps": 187.13, "rkB": 11045.54, "wkB": 0.0, "util-percent": 5.15}],
+               "network":"#,
+            1,
+        );
+        let (tables, read) = converted(text.as_bytes());
+        assert_eq!(tables.iter().map(|t| t.file.as_str()).collect::<Vec<_>>()[5..], ["sar-cpu.csv", "sar-disk.csv"]);
+        assert_eq!(read("sar-cpu.csv").lines().nth(1).unwrap(), "1795384732.481145,all,78.71,0,21.29,0,,,,,,0");
+        assert_eq!(read("sar-disk.csv").lines().nth(1).unwrap(), "1795384732.481145,vda,187.13,11045.54,0,5.15");
     }
 
     proptest! {

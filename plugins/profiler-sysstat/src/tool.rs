@@ -11,16 +11,15 @@ pub fn installed<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a Tool, ArgEr
     autoprof_plugin::installed(facts, name, "sysstat (Debian, Fedora)")
 }
 
-/// The tool on the host, if it is of the stable series 11.6 or newer: those have iostat and mpstat with `-o JSON` and
-/// pidstat with `-H`, which came in the development series 11.5. A tool that did not tell its version is tried.
-pub fn recent<'a>(facts: &'a HostFacts, name: &str, lacks: &str) -> Result<&'a Tool, ArgError> {
+/// The oldest sysstat that is supported: its stable series has iostat and mpstat with `-o JSON` and pidstat with `-H`,
+/// which came in the development series 11.5.
+const OLDEST: &[u32] = &[11, 6];
+
+/// The tool on the host, if it is new enough. A tool that did not tell its version is tried.
+pub fn recent<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a Tool, ArgError> {
     let tool = installed(facts, name)?;
-    if tool.version_numbers().is_empty() || tool.is_at_least(&[11, 6]) {
-        return Ok(tool);
-    }
-    let numbers: Vec<String> = tool.version_numbers().iter().map(u32::to_string).collect();
-    let message = format!("{name} of sysstat {} has no {lacks}", numbers.join("."));
-    Err(ArgError::new(ArgErrorKind::Unsupported, message).with_hint("install sysstat 11.6 or newer"))
+    autoprof_plugin::at_least(tool, OLDEST, name, "sysstat")?;
+    Ok(tool)
 }
 
 /// Starts a tool that ends well on `SIGINT`.
@@ -31,7 +30,7 @@ pub fn invocation(argv: &[&str], interval: i64, stdout: Option<&str>, output: Ou
     // Dates are as ISO 8601 has them, whatever the host's settings are.
     let env = [("S_TIME_FORMAT".to_owned(), "ISO".to_owned())].into();
     Invocation {
-        start: Some(Start { argv, env, stdout: stdout.map(str::to_owned), ..Start::default() }),
+        start: Some(Start { argv, env, stdout: stdout.map(str::to_owned), samples: true, ..Start::default() }),
         outputs: vec![output],
         restart_after_reboot: true,
         ..Invocation::default()
@@ -73,6 +72,7 @@ pub mod tests {
             ended_unix_ns,
             facts: facts("sysstat version 12.6.1"),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         (directory, raw)
     }
@@ -92,10 +92,10 @@ pub mod tests {
 
     #[test]
     fn a_tool_that_is_too_old_is_named_with_its_version() {
-        let error = recent(&facts("sysstat version 10.1.5"), "iostat", "JSON output").unwrap_err();
+        let error = recent(&facts("sysstat version 10.1.5"), "iostat").unwrap_err();
         assert_eq!(error.kind, ArgErrorKind::Unsupported);
-        assert_eq!(error.message, "iostat of sysstat 10.1.5 has no JSON output");
-        assert!(recent(&facts("sysstat version 11.7.3"), "iostat", "JSON output").is_ok());
-        assert!(recent(&facts(""), "iostat", "JSON output").is_ok());
+        assert_eq!(error.message, "iostat of sysstat 10.1.5 is older than 11.6");
+        assert!(recent(&facts("sysstat version 11.7.3"), "iostat").is_ok());
+        assert!(recent(&facts(""), "iostat").is_ok());
     }
 }

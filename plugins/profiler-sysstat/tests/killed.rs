@@ -53,6 +53,7 @@ fn kills(encoder: &dyn ArgEncoder) {
         ended_unix_ns: now_ns(),
         facts,
         clock_steps: Vec::new(),
+        end_unknown: false,
     };
     let table = encoder.convert(&raw).unwrap().remove(0);
     assert!(table.rows > 0 && table.repaired.is_some_and(|samples| samples > 0), "{table:?}");

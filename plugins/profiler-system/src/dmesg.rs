@@ -13,7 +13,7 @@ const OUTPUT: &str = "dmesg.txt";
 
 /// dmesg as users know it.
 pub const DMESG: ProfilerInfo = ProfilerInfo::new("dmesg", "messages of the kernel, as they come")
-    .tools("dmesg:--version")
+    .tools("dmesg:--version=dmesg_from_util-linux")
     .example("dmesg --follow-new --decode --time-format iso");
 
 /// Follows the kernel's log.
@@ -51,15 +51,20 @@ impl ArgEncoder for Dmesg {
     /// The kernel stamps its messages by a clock of its own that nobody sets, and dmesg adds when that was zero: after
     /// days the times are seconds off (dmesg(1)). What is known to be of the window is put at its edge then.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "dmesg.csv", 1.0, &["facility", "level", "message"])?;
+        let mut table = TableWriter::events(raw, "dmesg.csv", &["facility", "level", "message"])?;
         if !raw.file(OUTPUT).exists() {
             return Ok(vec![table.finish()?]);
         }
         let all_new = raw.facts.tools.get("dmesg").is_some_and(begins_at_the_end);
         let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut unread = 0u64;
         while let Some(line) = lines.next_text()? {
             // `kern  :info  : 2026-11-26T14:02:03,456789+00:00 text`; a line that follows another has no time.
-            let Some((at, facility, level, message)) = row(&line) else { continue };
+            let Some((at, facility, level, message)) = row(&line) else {
+                unread += u64::from(!line.trim().is_empty());
+                continue;
+            };
+            table.nothing_happened();
             let within = at.clamp(raw.began_unix_ns, raw.ended_unix_ns);
             if all_new && at != within {
                 table.warn("the kernel's clock is not the host's: some times are those of the window's edge");
@@ -69,6 +74,9 @@ impl ArgEncoder for Dmesg {
             }
         }
         lines.warnings().for_each(|warning| table.warn(warning));
+        if unread > 0 {
+            table.warn(format!("{unread} lines without a time, such as further lines of a message, were left out"));
+        }
         Ok(vec![table.finish()?])
     }
 }
@@ -124,9 +132,10 @@ kern  :info  : 2026-11-26T15:00:00,000000+00:00 later
             ended_unix_ns: 1_795_701_730_000_000_000,
             facts: facts(&["dmesg"]),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let table = Dmesg.convert(&raw).unwrap().remove(0);
-        assert_eq!((table.rows, table.warnings.len()), (4, 1), "{table:?}");
+        assert_eq!((table.rows, table.warnings.len()), (4, 2), "{table:?}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ const SCRIPT: &str = r#"exec inotifywait "@${PWD%/results/default/*}" "$@""#;
 /// inotify as users know it.
 pub const INOTIFY: ProfilerInfo = ProfilerInfo::new("inotify", "what is done to files and directories, by inotifywait")
     .params(PARAMS)
-    .tools("inotifywait:--help")
+    .tools("inotifywait:--help~inotifywait_#")
     .example("inotifywait -m -r --timefmt %s --format '%T %e %w%f' PATHS");
 
 /// Runs inotifywait and counts what it prints.
@@ -96,7 +96,7 @@ impl ArgEncoder for Inotify {
 
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let columns: Vec<String> = KINDS.iter().map(|kind| format!("{kind}_per_s")).collect();
-        let mut seconds = Seconds::new(TableWriter::create(raw, "inotify.csv", 1.0, &columns)?);
+        let mut seconds = Seconds::new(TableWriter::events(raw, "inotify.csv", &columns)?);
         if raw.file(OUTPUT).exists() {
             let mut lines = Lines::new(open(raw, OUTPUT)?);
             let (mut lost, mut gone) = (0_u64, false);
@@ -104,6 +104,7 @@ impl ArgEncoder for Inotify {
                 // `1795715089 CREATE,ISDIR /a/b`; what follows a line's end in a name is no such line.
                 let mut fields = line.splitn(3, ' ');
                 let (Some(Ok(second)), Some(kinds)) = (fields.next().map(str::parse), fields.next()) else { continue };
+                seconds.table.nothing_happened();
                 // A name may have a line's end in it, and then anything.
                 if !(raw.began_unix_ns / SECOND - 1..=raw.ended_unix_ns / SECOND + 1).contains(&second) {
                     continue;

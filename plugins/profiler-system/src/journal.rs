@@ -1,6 +1,6 @@
 //! journal: what services and the kernel log to systemd's journal during the window.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, open},
+    convert::{Lines, TableWriter, json, open},
     installed,
     prelude::*,
     words,
@@ -24,8 +24,8 @@ const PARAMS: &[Param] = &[
 /// journal as users know it.
 pub const JOURNAL: ProfilerInfo = ProfilerInfo::new("journal", "messages in systemd's journal, as they come")
     .params(PARAMS)
-    .tools("journalctl:--version")
-    .example("journalctl --follow --lines=0 --no-pager --output=json");
+    .tools("journalctl:--version=systemd_#")
+    .example("journalctl --follow --lines=0 --no-pager --all --output=json");
 
 /// Follows the journal.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,7 +39,7 @@ impl ArgEncoder for Journal {
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         let tool = installed(facts, "journalctl", "systemd (Debian, Fedora)")?;
-        let mut argv = words(&["journalctl", "--follow", "--lines=0", "--no-pager", "--output=json"]);
+        let mut argv = words(&["journalctl", "--follow", "--lines=0", "--no-pager", "--all", "--output=json"]);
         if tool.is_at_least(&[236]) {
             argv.push("--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT".to_owned());
         }
@@ -62,20 +62,26 @@ impl ArgEncoder for Journal {
     }
 
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "journal.csv", 1.0, &["unit", "level", "message"])?;
+        let mut table = TableWriter::events(raw, "journal.csv", &["unit", "level", "message"])?;
         if !raw.file(OUTPUT).exists() {
             return Ok(vec![table.finish()?]);
         }
         let mut lines = Lines::new(open(raw, OUTPUT)?);
-        let mut unread = 0u64;
+        let (mut unread, mut empty) = (0u64, 0u64);
         while let Some(line) = lines.next_text()? {
-            let Some((at, cells)) = serde_json::from_str(&line).ok().and_then(|entry| row(&entry)) else {
+            let Some((at, cells)) = json::read(line.as_bytes()).and_then(|read| row(&read.value)) else {
                 unread += 1;
                 continue;
             };
+            if cells[2].is_empty() {
+                empty += 1;
+            }
             table.row(at, cells)?;
         }
         table.account_for(&lines);
+        if empty > 0 {
+            table.warn(format!("{empty} entries have no message"));
+        }
         if unread > 0 {
             table.warn(format!("{unread} lines that are no entries were left out"));
         }
@@ -85,12 +91,19 @@ impl ArgEncoder for Journal {
 
 /// When, who, how urgent, what.
 fn row(entry: &Json) -> Option<(i64, [String; 3])> {
-    let text = |name: &str| entry[name].as_str();
+    // A field that was given more than once is a list; the first is what journalctl shows as text.
+    let text = |name: &str| match &entry[name] {
+        Json::Array(values) => values.first()?.as_str(),
+        value => value.as_str(),
+    };
     let at = text("__REALTIME_TIMESTAMP")?.parse::<i64>().ok()?.checked_mul(1000)?;
     let unit = text("_SYSTEMD_UNIT").or_else(|| text("SYSLOG_IDENTIFIER")).unwrap_or_default();
     let level = text("PRIORITY").and_then(|level| LEVELS.get(level.parse::<usize>().ok()?)).unwrap_or(&"");
     let message = match &entry["MESSAGE"] {
         Json::String(text) => text.clone(),
+        Json::Array(texts) if texts.iter().any(Json::is_string) => {
+            texts.iter().filter_map(Json::as_str).collect::<Vec<_>>().join("\n")
+        }
         // What is not UTF-8, or has bytes that cannot be printed, is a list of bytes (systemd's journal export formats).
         Json::Array(bytes) => {
             let bytes = bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect::<Vec<_>>();
@@ -128,11 +141,11 @@ nonsense
         let args = Args::new().with("units", "a b; c").with("priority", "err").complete(&JOURNAL).unwrap();
         let mut host = facts(&["journalctl"]);
         if let Some(tool) = host.tools.get_mut("journalctl") {
-            tool.version = "systemd 252 (252.39-1)".to_owned();
+            tool.version = "systemd 252 (252.39-1)".to_owned().into();
         }
         let argv = Journal.encode(&args, &host).unwrap().start.unwrap().argv;
         assert_eq!(
-            argv[5..],
+            argv[6..],
             ["--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT", "--priority=err", "--unit=a b; c"]
         );
         assert!(Args::new().with("priority", "loud").complete(&JOURNAL).is_err());

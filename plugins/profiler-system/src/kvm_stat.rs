@@ -30,7 +30,7 @@ const ALWAYS: [&str; 2] = ["kvm_entry", "kvm_exit"];
 pub const KVM_STAT: ProfilerInfo =
     ProfilerInfo::new("kvm_stat", "what the kernel does for virtual machines: exits by reason, interrupts, faults")
         .params(PARAMS)
-        .tools("kvm_stat:--help sh")
+        .tools("kvm_stat:--help=usage:_kvm_stat sh")
         .example("kvm_stat -l -c -s 1");
 
 /// Runs kvm_stat and makes a table of what it prints.
@@ -60,7 +60,7 @@ impl ArgEncoder for KvmStat {
             );
         }
         // Its help begins with its options, or, before it had this one, has its first digit in another line.
-        let help = &tool.version;
+        let help = tool.version.as_untrusted_str().to_ascii_lowercase();
         if (help.contains("usage:") || help.contains("perf_event_paranoid")) && !help.contains("[-c]") {
             return refused(
                 "this kvm_stat cannot print CSV: it has no -c",
@@ -104,8 +104,12 @@ impl ArgEncoder for KvmStat {
             }
             let Some(second) = utc_date_time(first) else { continue };
             let at = axis.place(second);
+            table.sample(at);
             for ((event, seen), count) in events.iter_mut().zip(fields) {
-                let Ok(count) = count.parse::<f64>() else { continue };
+                let Ok(count) = count.parse::<f64>() else {
+                    table.unreadable("events_per_s", count);
+                    continue;
+                };
                 *seen |= count != 0.0;
                 if *seen {
                     table.row(at, [event.as_str(), &number(count / interval)])?;
@@ -136,7 +140,7 @@ timestamp,kvm_ack_irq,kvm_entry,kvm_exit,kvm_exit(HLT),kvm_exit(INTR),kvm_exit(I
     fn host(version: &str) -> HostFacts {
         let mut host = HostFacts { kvm: true, debugfs: true, ..facts(&["kvm_stat"]) };
         if let Some(tool) = host.tools.get_mut("kvm_stat") {
-            version.clone_into(&mut tool.version);
+            tool.version = version.into();
         }
         host
     }

@@ -1,6 +1,6 @@
 //! numastat: memory of each NUMA node over time.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, open},
+    convert::{BootAxis, Lines, TableWriter, open, stamp},
     installed,
     prelude::*,
     words,
@@ -16,7 +16,8 @@ const PARAMS: &[Param] = &[interval("5")];
 const ROWS: &[(&str, &str)] = &[
     ("MemTotal", "total_kib"),
     ("MemFree", "free_kib"),
-    ("MemUsed", "used_kib"),
+    // What is not free: "used" is what is not available, which a node does not say.
+    ("MemUsed", "not_free_kib"),
     ("Active", "active_kib"),
     ("Inactive", "inactive_kib"),
     ("AnonPages", "anonymous_kib"),
@@ -30,7 +31,7 @@ const ROWS: &[(&str, &str)] = &[
 /// numastat as users know it.
 pub const NUMASTAT: ProfilerInfo = ProfilerInfo::new("numastat", "memory of each NUMA node")
     .params(PARAMS)
-    .tools("numastat:-V")
+    .tools("numastat:-V=numastat_version")
     .example("numastat -m, every 5 s");
 
 /// Asks numastat again and again.
@@ -59,13 +60,14 @@ impl ArgEncoder for Numastat {
         let columns: Vec<&str> = std::iter::once("node").chain(ROWS.iter().map(|(_, name)| *name)).collect();
         let mut table = TableWriter::create(raw, "numastat.csv", interval, &columns)?;
         let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut axis = BootAxis::default();
         let (mut at, mut nodes) = (0, Vec::<Node>::new());
         while let Some(line) = lines.next_text()? {
             let fields: Vec<&str> = line.split_whitespace().collect();
             match fields.as_slice() {
-                ["#", unix_ns, _] => {
+                ["#", ..] => {
                     write(&mut table, at, &mut nodes)?;
-                    at = unix_ns.parse().unwrap_or(0);
+                    at = stamp(&line).map_or(0, |stamp| axis.place(stamp));
                 }
                 // `Node 0   Node 1   Total`
                 ["Node", ..] => {
@@ -120,7 +122,7 @@ Per-node system memory usage (in MBs):
 MemTotal                24105.56         1000.00        25105.56
 MemFree                 15500.50          900.25        16400.75
 AnonPages                 190.00           10.00          200.00
-# 15000000000 5
+# 15000000000 5000000005
                           Node 0          Node 1           Total
 MemTotal                24105.56         1000.00        25105.56
 ";

@@ -1,6 +1,6 @@
 //! nvidia-smi: use, memory, power and temperature of NVIDIA's GPUs.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, open, utc_date_time},
+    convert::{Lines, TableWriter, TimeAxis, nanoseconds, open, utc_date_time},
     installed,
     prelude::*,
     words,
@@ -26,7 +26,7 @@ const COLUMNS: &[(&str, &str)] = &[
 pub const NVIDIA_SMI: ProfilerInfo =
     ProfilerInfo::new("nvidia-smi", "use, memory, power and temperature of NVIDIA's GPUs")
         .params(PARAMS)
-        .tools("nvidia-smi:--version")
+        .tools("nvidia-smi:-h=NVIDIA_System_Management_Interface")
         .example("nvidia-smi --query-gpu=timestamp,index,utilization.gpu,… --format=csv,nounits -lms 1000");
 
 /// Runs nvidia-smi and makes a table of what it prints.
@@ -59,11 +59,27 @@ impl ArgEncoder for NvidiaSmi {
         let columns: Vec<&str> = std::iter::once("gpu").chain(COLUMNS.iter().map(|(_, name)| *name)).collect();
         let mut table = TableWriter::create(raw, TABLE, interval, &columns)?;
         let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut axis = TimeAxis::new(raw, interval);
+        let (mut last, mut unread) = (None, 0u64);
         while let Some(line) = lines.next_text()? {
             // No value has a comma in it. The first line has the names.
             let fields: Vec<&str> = line.split(", ").map(str::trim).collect();
             let [time, index, values @ ..] = fields.as_slice() else { continue };
-            let Some(at) = instant(time) else { continue };
+            let Some(printed) = instant(time) else {
+                unread += u64::from(*time != "timestamp");
+                continue;
+            };
+            // A line for each GPU, at nearly one time.
+            let at = match last {
+                Some((first, at)) if printed.saturating_sub(first).abs() < nanoseconds(interval) / 2 => {
+                    at + (printed - first)
+                }
+                _ => {
+                    let at = axis.place_exact(printed);
+                    last = Some((printed, at));
+                    at
+                }
+            };
             if values.len() != COLUMNS.len() {
                 table.warn("lines that are not rows of nvidia-smi were left out");
                 continue;
@@ -73,12 +89,16 @@ impl ArgEncoder for NvidiaSmi {
                 Ok(mib) if *theirs == "memory.used" => format!("{:.0}", mib * 1024.0),
                 Ok(_) => (*value).to_owned(),
                 // `[N/A]`, `[Not Supported]`
-                Err(_) => String::new(),
+                Err(_) if value.starts_with('[') => String::new(),
+                Err(_) => (*value).to_owned(),
             };
             let cells = values.iter().zip(COLUMNS).map(cell);
             table.row(at, std::iter::once((*index).to_owned()).chain(cells))?;
         }
         table.account_for(&lines);
+        if unread > 0 {
+            table.warn(format!("{unread} lines without a time were left out"));
+        }
         Ok(vec![table.finish()?])
     }
 }

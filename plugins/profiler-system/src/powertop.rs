@@ -1,6 +1,6 @@
 //! powertop: wake-ups, use of the CPUs and power, and who is behind them.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, number, open, stamp},
+    convert::{BootAxis, Lines, TableWriter, nanoseconds, number, open, percent_of_all_cpus, stamp},
     installed,
     prelude::*,
     words,
@@ -30,7 +30,7 @@ const LONGEST_NAME: usize = 100;
 /// powertop as users know it.
 pub const POWERTOP: ProfilerInfo = ProfilerInfo::new("powertop", "wake-ups, use of the CPUs, power, and by whom")
     .params(PARAMS)
-    .tools("powertop:--version sh cat")
+    .tools("powertop:--version=powertop_version_# sh cat")
     .example("powertop --csv=… --time=5, again and again");
 
 /// powertop writes nothing before its measurement ends, whatever it is sent. What it is told to write to it cuts to
@@ -68,17 +68,20 @@ impl ArgEncoder for Powertop {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let interval = raw.args.number("time").unwrap_or(5.0);
         let names = SUMMARY.iter().map(|(_, name)| *name).chain(["battery_watts", "baseline_watts"]);
-        let mut table = TableWriter::create(raw, "powertop.csv", interval, &names.collect::<Vec<_>>())?;
+        let mut table = TableWriter::events(raw, "powertop.csv", &names.collect::<Vec<_>>())?
+            .limit("cpu_percent", percent_of_all_cpus(&raw.facts));
         let columns = ["category", "consumer", "cpu_percent", "wakeups_per_s"];
-        let mut consumers = TableWriter::create(raw, "consumers.csv", interval, &columns)?;
+        let mut consumers =
+            TableWriter::events(raw, "consumers.csv", &columns)?.limit("cpu_percent", percent_of_all_cpus(&raw.facts));
         let mut lines = Lines::new(open(raw, OUTPUT)?);
         let (mut at, mut summary) = (None::<i64>, None::<Summary>);
         let mut places: Option<Places> = None;
+        let mut axis = BootAxis::default();
         let mut left = 0;
         while let Some(line) = lines.next_text()? {
-            if let Some((began, _)) = stamp(&line) {
+            if let Some(began) = stamp(&line) {
                 write(&mut table, at, &mut summary)?;
-                (at, places) = (Some(began), None);
+                (at, places) = (Some(axis.place(began)), None);
             } else if line.starts_with("Target:") {
                 summary = Some(Summary { counts: counts(&line), ..Summary::default() });
             } else if let (Some(rate), Some(summary)) = (line.split_once("discharge rate of"), &mut summary) {
@@ -99,6 +102,10 @@ impl ArgEncoder for Powertop {
         write(&mut table, at, &mut summary)?;
         table.account_for(&lines);
         if table.rows() == 0 {
+            let window = raw.ended_unix_ns.saturating_sub(raw.began_unix_ns);
+            if at.is_some() && window < nanoseconds(interval).saturating_mul(2) {
+                table.nothing_happened();
+            }
             table.warn(format!("no measurement was done: each takes {interval} s, and some more to begin"));
         }
         Ok(vec![table.finish()?, consumers.finish()?])

@@ -1,6 +1,6 @@
 //! turbostat: frequency, idle states and power of the CPUs.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, open},
+    convert::{Lines, TableWriter, TimeAxis, any_quantity, nanoseconds, open},
     installed, only_root,
     prelude::*,
     words,
@@ -36,7 +36,7 @@ const COLUMNS: &[(&str, &str)] = &[
 /// turbostat as users know it.
 pub const TURBOSTAT: ProfilerInfo = ProfilerInfo::new("turbostat", "frequency, idle states and power of the CPUs")
     .params(PARAMS)
-    .tools("turbostat:--version")
+    .tools("turbostat:--version=turbostat_version_#")
     .example("turbostat --quiet --Summary --enable Time_Of_Day_Seconds --interval 1");
 
 /// Runs turbostat and makes a table of what it prints.
@@ -69,8 +69,10 @@ impl ArgEncoder for Turbostat {
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let interval = raw.args.number("interval").unwrap_or(1.0);
         let names: Vec<&str> = COLUMNS.iter().map(|(_, name)| *name).collect();
-        let mut table = TableWriter::create(raw, "turbostat.csv", interval, &names)?;
+        let mut table =
+            TableWriter::create(raw, "turbostat.csv", interval, &names)?.limit("interrupts", any_quantity());
         let mut lines = Lines::new(open(raw, OUTPUT)?);
+        let mut axis = TimeAxis::new(raw, interval);
         let mut places: Option<(usize, Vec<Option<usize>>)> = None;
         while let Some(line) = lines.next_text()? {
             let fields: Vec<&str> = line.split_whitespace().collect();
@@ -82,7 +84,7 @@ impl ArgEncoder for Turbostat {
             let Some((time, columns)) = &places else { continue };
             let Some(at) = fields.get(*time).and_then(|text| text.parse::<f64>().ok()) else { continue };
             let cell = |place: &Option<usize>| place.and_then(|at| fields.get(at)).copied().unwrap_or("");
-            table.row(autoprof_plugin::convert::nanoseconds(at), columns.iter().map(cell))?;
+            table.row(axis.place_exact(nanoseconds(at)), columns.iter().map(cell))?;
         }
         table.account_for(&lines);
         Ok(vec![table.finish()?])

@@ -34,7 +34,7 @@ const MOST_OPEN: usize = 1 << 20;
 pub const BLKTRACE: ProfilerInfo =
     ProfilerInfo::new("blktrace", "requests to block devices: how many, how much, how long they take")
         .params(PARAMS)
-        .tools("blktrace:-V blkparse sh head")
+        .tools("blktrace:-V=blktrace_version_# blkparse sh head")
         .example("blktrace -d /dev/sda -b 512 -n 4; blkparse -q -i sda");
 
 /// Says what is wrong with a device before the test.
@@ -118,7 +118,7 @@ impl ArgEncoder for Blktrace {
             "queue_to_complete_us",
             "queue_to_complete_max_us",
         ];
-        let mut table = TableWriter::create(raw, "blktrace.csv", 1.0, &columns)?;
+        let mut table = TableWriter::events(raw, "blktrace.csv", &columns)?;
         let most = u64::try_from(raw.args.integer("report").unwrap_or(64)).unwrap_or(64) << 20;
         let mut seconds = BTreeMap::<(i64, &str), Second>::new();
         let devices = raw.args.strings("devices");
@@ -143,7 +143,11 @@ impl ArgEncoder for Blktrace {
             let end = second.saturating_add(1).saturating_mul(SECOND);
             table.row(end, std::iter::once(name.to_owned()).chain(counted.cells()))?;
         }
-        let dropped = dropped(raw)?;
+        let (said, dropped) = dropped(raw)?;
+        if said {
+            // Nobody may have asked anything of the device.
+            table.nothing_happened();
+        }
         if dropped > 0 {
             table.warn(format!("{dropped} events were dropped: give more buffers"));
         }
@@ -162,18 +166,19 @@ fn parsed(name: &str) -> String {
     format!("{name}.blkparse.txt")
 }
 
-/// How many events were dropped, as blktrace says it of each device: `Total: 44701 events (dropped 610), …`.
-fn dropped(raw: &RawResults) -> Result<u64, ConvertError> {
+/// Whether blktrace came to its end, and how many events were dropped, as blktrace says it of each device: `Total: 44701 events (dropped 610), …`.
+fn dropped(raw: &RawResults) -> Result<(bool, u64), ConvertError> {
     if !raw.file(SAID).exists() {
-        return Ok(0);
+        return Ok((false, 0));
     }
     let mut lines = Lines::new(open(raw, SAID)?);
-    let mut all = 0_u64;
+    let (mut said, mut all) = (false, 0_u64);
     while let Some(line) = lines.next_text()? {
+        said |= line.trim_start().starts_with("Total:");
         let count = line.split_once("(dropped ").and_then(|(_, rest)| rest.split_once(')')?.0.parse::<u64>().ok());
         all = all.saturating_add(count.unwrap_or(0));
     }
-    Ok(all)
+    Ok((said, all))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

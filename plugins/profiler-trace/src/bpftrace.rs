@@ -1,6 +1,6 @@
 //! bpftrace: latencies as histograms over time, by bundled scripts or one's own.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, open},
+    convert::{Lines, TableWriter, json, open},
     prelude::*,
     sent, words,
 };
@@ -66,7 +66,7 @@ fn bundled(body: &str, map: &str) -> String {
 pub const BPFTRACE: ProfilerInfo =
     ProfilerInfo::new("bpftrace", "latencies of the run queue, block devices and others, as histograms over time")
         .params(PARAMS)
-        .tools("bpftrace:--version")
+        .tools("bpftrace:--version=bpftrace_#")
         .example("bpftrace -f json -o bpftrace.json -e '…runqlat…'");
 
 /// Runs bpftrace and makes a table of its histograms.
@@ -115,16 +115,20 @@ impl ArgEncoder for Bpftrace {
 
     /// Of a program of one's own the JSON stands as it is, unless it prints as the bundled ones do.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "histogram.csv", 1.0, &["map", "bucket", "count_per_s"])?;
+        let mut table = TableWriter::events(raw, "histogram.csv", &["map", "bucket", "count_per_s"])?;
         let mut lines = Lines::new(open(raw, OUTPUT)?);
         let mut at = raw.began_unix_ns;
         let mut lost = 0;
         let mut unread = 0u64;
         while let Some(line) = lines.next_text()? {
-            let Ok(json) = serde_json::from_str::<Json>(&line) else {
+            let Some(json::Read { value: json, .. }) = json::read(line.as_bytes()) else {
                 unread += 1;
                 continue;
             };
+            if json["type"].is_string() {
+                // It may have counted nothing, and a program of one's own may print something else.
+                table.nothing_happened();
+            }
             match (json["type"].as_str(), &json["data"]) {
                 // When the histograms were printed that follow, in whole seconds.
                 (Some("time"), Json::String(text)) => at = seconds(text).unwrap_or(at),

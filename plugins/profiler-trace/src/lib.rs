@@ -49,3 +49,17 @@ pub(crate) mod tests {
         autoprof_plugin::testing::host_with(tools, "0.17.0")
     }
 }
+
+#[cfg(test)]
+mod kept {
+    use autoprof_plugin::{conformance, core::Registry};
+
+    #[test]
+    fn encoders_and_converters_keep_what_they_have_to() {
+        let mut registry = Registry::default();
+        super::register(&mut registry).unwrap();
+        for (name, encoder) in registry.encoders() {
+            assert_eq!(conformance::failures(&conformance::check(&**encoder)), Vec::<String>::new(), "{name}");
+        }
+    }
+}

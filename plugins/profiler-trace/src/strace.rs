@@ -24,7 +24,7 @@ const PARAMS: &[Param] = &[
 /// strace as users know it.
 pub const STRACE: ProfilerInfo = ProfilerInfo::new("strace", "system calls of running processes; it slows them down")
     .params(PARAMS)
-    .tools("strace:-V pgrep")
+    .tools("strace:-V=strace_--_version pgrep")
     .example("strace -f -c -S time -o strace.txt -p PID,…");
 
 /// Finds the processes when it begins; strace itself follows their children. This shell has the name on its command
@@ -106,7 +106,7 @@ fn is_full(args: &Args) -> bool {
 /// The table that `-c` prints, at the end of the window.
 fn summary(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     let columns = ["syscall", "time_percent", "time_s", "time_per_call_us", "calls", "errors"];
-    let mut table = TableWriter::create(raw, TABLE, 1.0, &columns)?;
+    let mut table = TableWriter::events(raw, TABLE, &columns)?;
     let mut lines = Lines::new(open(raw, OUTPUT)?);
     while let Some(line) = lines.next_text()? {
         // `% time  seconds  usecs/call  calls  [errors]  syscall`
@@ -114,6 +114,10 @@ fn summary(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let cells = match fields.as_slice() {
             [percent, seconds, each, calls, name] => [*name, percent, seconds, each, calls, "0"],
             [percent, seconds, each, calls, errors, name] => [*name, percent, seconds, each, calls, errors],
+            ["%", "time", ..] => {
+                table.nothing_happened();
+                continue;
+            }
             _ => continue,
         };
         if cells[0] != "total" && cells[1..].iter().all(|cell| cell.parse::<f64>().is_ok()) {
@@ -127,10 +131,13 @@ fn summary(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
 /// How often each call was made in each second, and how long it took.
 fn calls(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     let columns = ["syscall", "calls_per_s", "errors_per_s", "time_ms_per_s"];
-    let mut table = TableWriter::create(raw, TABLE, 1.0, &columns)?;
+    let mut table = TableWriter::events(raw, TABLE, &columns)?;
     let mut lines = Lines::new(open(raw, OUTPUT)?);
     let mut seconds: BTreeMap<i64, BTreeMap<String, (u64, u64, f64)>> = BTreeMap::new();
     while let Some(line) = lines.next_text()? {
+        if ["+++ ", "--- ", "<unfinished ...>"].iter().any(|what| line.contains(what)) {
+            table.nothing_happened();
+        }
         let Some((at, name, failed, took)) = call(&line) else { continue };
         // A second that has not ended yet; strace of several processes writes nearly in order.
         let (calls, errors, time) = seconds.entry(at).or_default().entry(name.to_owned()).or_default();

@@ -30,7 +30,7 @@ const PARAMS: &[Param] = &[
 /// tcpdump as users know it.
 pub const TCPDUMP: ProfilerInfo = ProfilerInfo::new("tcpdump", "packets, in a ring of files of bounded size")
     .params(PARAMS)
-    .tools("tcpdump:--version")
+    .tools("tcpdump:--version=tcpdump_version_#")
     .example("tcpdump -n -i any -s 96 -C 50 -W 4 -w packets.pcap");
 
 /// Captures packets.
@@ -79,7 +79,7 @@ impl ArgEncoder for Tcpdump {
 
     /// How many packets were taken and missed, as tcpdump says it at its end.
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
-        let mut table = TableWriter::create(raw, "packets.csv", 1.0, &["packets", "count"])?;
+        let mut table = TableWriter::events(raw, "packets.csv", &["packets", "count"])?;
         if !raw.file(STDERR).exists() {
             return Ok(vec![table.finish()?]);
         }

@@ -127,8 +127,8 @@ impl ArgEncoder for TraceCmd {
 
     fn convert(&self, raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
         let mut counts = Counts::new(
-            TableWriter::create(raw, "events.csv", 1.0, &["event", "events_per_s"])?,
-            TableWriter::create(raw, "histogram.csv", 1.0, &["map", "bucket", "count_per_s"])?,
+            TableWriter::events(raw, "events.csv", &["event", "events_per_s"])?,
+            TableWriter::events(raw, "histogram.csv", &["map", "bucket", "count_per_s"])?,
         );
         if let Some(lost) = lost(raw)? {
             counts.events.warn(lost);
@@ -137,6 +137,10 @@ impl ArgEncoder for TraceCmd {
             let mut lines = Lines::new(open(raw, REPORT)?);
             let mut ahead = None;
             while let Some(line) = lines.next_text()? {
+                if line.starts_with("cpus=") {
+                    // None of the events may have happened.
+                    counts.events.nothing_happened();
+                }
                 let Some(Event { at, name, fields }) = event(&line) else { continue };
                 let ahead = *ahead.get_or_insert_with(|| {
                     // A kernel that has no such clock gives no date.

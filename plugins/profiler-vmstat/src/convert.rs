@@ -1,6 +1,6 @@
 //! vmstat's text to CSV. Columns are found by the names in its header: old versions have fewer.
 use autoprof_plugin::{
-    convert::{Lines, TableWriter, TimeAxis, open, utc_date_time},
+    convert::{Lines, TableWriter, TimeAxis, any_quantity, open, utc_date_time},
     prelude::*,
 };
 
@@ -34,6 +34,9 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
     let mut lines = Lines::new(open(raw, OUTPUT)?);
     let names: Vec<&str> = COLUMNS.iter().map(|(_, name)| *name).collect();
     let mut table = TableWriter::create(raw, "vmstat.csv", interval, &names)?;
+    for column in ["runnable", "blocked"] {
+        table = table.limit(column, any_quantity());
+    }
     let mut axis = TimeAxis::new(raw, interval);
     let mut header: Option<Header> = None;
     let mut since_boot = !omits_first(&raw.facts);
@@ -61,7 +64,7 @@ pub fn convert(raw: &RawResults) -> Result<Vec<Table>, ConvertError> {
 
 /// What vmstat's header says of its rows.
 struct Header {
-    /// How many words a row has.
+    /// How many words a row has before its date.
     count: usize,
     /// Where each of our columns stands.
     places: Vec<Option<usize>>,
@@ -72,7 +75,7 @@ impl Header {
     fn read(names: &[&str]) -> Self {
         let zone = names.last().is_some_and(|name| name.chars().all(|c| c.is_ascii_uppercase()));
         // A date and a time of day stand below the name of the time zone.
-        let count = names.len() + if zone { 1 } else { 2 };
+        let count = names.len() - usize::from(zone);
         let places = COLUMNS.iter().map(|(theirs, _)| names.iter().position(|name| name == theirs)).collect();
         Self { count, places }
     }
@@ -80,21 +83,16 @@ impl Header {
     /// The time and the cells of a row in our order; none when one of them is not what it should be.
     fn row<'a>(&self, fields: &[&'a str]) -> Option<(i64, Vec<&'a str>)> {
         // A torn row and the one after it may have become one line.
-        if fields.len() != self.count {
+        let (numbers, stamp) = fields.split_at_checked(self.count)?;
+        let ([date, time] | [date, time, _]) = stamp else { return None };
+        // One number that cannot be read is left empty and counted; of more it is no row.
+        if numbers.iter().filter(|text| text.parse::<f64>().is_err()).count() > 1 {
             return None;
         }
-        let cell = |place: &Option<usize>| match place {
-            Some(at) => fields.get(*at).copied().filter(|text| text.parse::<u64>().is_ok()),
-            None => Some(""),
-        };
-        Some((time(fields)?, self.places.iter().map(cell).collect::<Option<_>>()?))
+        let cell = |place: &Option<usize>| place.map_or("", |at| numbers[at]);
+        // In UTC, since the client sets `TZ`.
+        Some((utc_date_time(&format!("{date} {time}"))?, self.places.iter().map(cell).collect()))
     }
-}
-
-/// The time at the end of a row: a date and a time of day, in UTC since the client sets `TZ`.
-fn time(fields: &[&str]) -> Option<i64> {
-    let [.., date, time] = fields else { return None };
-    utc_date_time(&format!("{date} {time}"))
 }
 
 #[cfg(test)]
@@ -122,6 +120,7 @@ mod tests {
             ended_unix_ns: 1_795_384_735_982_128_218,
             facts: facts(version),
             clock_steps: Vec::new(),
+            end_unknown: false,
         };
         let tables = Vmstat.convert(&raw);
         (tables, std::fs::read_to_string(raw.file("vmstat.csv")).unwrap_or_default())

@@ -21,10 +21,17 @@ const FRESH: Duration = Duration::from_secs(10);
 /// millionths, one that is being corrected by up to 500 (adjtime(3)), for a while.
 const DRIFT: f64 = 100e-6;
 
-/// What is known of a host's clock.
+/// How far ahead an instant may be that hosts are told: more than [`crate::profilers`] ever chooses.
+const MOST_AHEAD: Duration = Duration::from_secs(10);
+/// How old an answer may be before an instant is told by it.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// What is known of a host's clock: what it showed at an instant of this machine's monotonic clock, so that setting
+/// this machine's clock changes nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Compared {
-    offset: ClockOffset,
+    host_unix_ns: i64,
+    error_s: f64,
     when: Instant,
 }
 
@@ -39,12 +46,28 @@ pub(crate) struct Question {
 impl Compared {
     /// How long a message to the host and the answer take.
     pub(crate) fn round_trip(&self) -> Duration {
-        Duration::from_secs_f64(self.offset.error_s * 2.0)
+        Duration::from_secs_f64(self.error_s * 2.0)
     }
 
     /// How far off the comparison may be by now.
     fn error_s(&self) -> f64 {
-        self.offset.error_s + self.when.elapsed().as_secs_f64() * DRIFT
+        self.error_s + self.when.elapsed().as_secs_f64() * DRIFT
+    }
+
+    /// What the host's clock shows at an instant.
+    fn at(&self, instant: Instant) -> i64 {
+        let ns = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        match instant.checked_duration_since(self.when) {
+            Some(after) => self.host_unix_ns.saturating_add(ns(after)),
+            None => self.host_unix_ns.saturating_sub(ns(self.when - instant)),
+        }
+    }
+
+    /// Whether a newer comparison says that the host's clock was set since this one.
+    #[expect(clippy::cast_precision_loss, reason = "a comparison of durations")]
+    fn contradicts(&self, newer: &Self) -> bool {
+        let jump_s = (i128::from(newer.host_unix_ns) - i128::from(self.at(newer.when))) as f64 / 1e9;
+        jump_s.abs() > self.error_s() + newer.error_s
     }
 }
 
@@ -67,6 +90,14 @@ impl HostClient {
         }
         if let Some(offset) = best {
             self.note(HostEvent::Clock { offset });
+        }
+    }
+
+    /// Compares the clocks once more where the last answer is not recent.
+    pub(crate) async fn refresh_clock(&mut self) {
+        if self.answered.is_none_or(|answered| answered.elapsed() > RECENT) && self.exchange().await.is_none() {
+            // It does not answer, so nothing is known of its clock: it is told to act at once.
+            self.compared = None;
         }
     }
 
@@ -93,6 +124,7 @@ impl HostClient {
         let Some(channel) = self.channel.as_mut() else { return Ok(()) };
         self.questions += 1;
         self.question = Some(Question { number: self.questions, asked: SystemTime::now(), sent: Instant::now() });
+        self.unanswered.get_or_insert_with(Instant::now);
         channel.signal(Signal::Beat(self.questions)).await
     }
 
@@ -107,9 +139,13 @@ impl HostClient {
         let error_s = question.sent.elapsed().saturating_sub(Duration::from_nanos(took_ns)).as_secs_f64() / 2.0;
         let asked = question.asked.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let offset = ClockOffset { ahead_s: event.at.unix_seconds() - (asked + error_s), error_s };
-        if self.compared.is_none_or(|before| error_s < before.error_s()) {
-            self.compared = Some(Compared { offset, when: Instant::now() });
+        let when = question.sent + Duration::from_secs_f64(error_s);
+        let compared = Compared { host_unix_ns: event.at.unix_ns, error_s, when };
+        let better = |before: Compared| error_s < before.error_s() || before.contradicts(&compared);
+        if self.compared.is_none_or(better) {
+            self.compared = Some(compared);
         }
+        self.answered = Some(Instant::now());
         Some(offset)
     }
 
@@ -118,13 +154,9 @@ impl HostClient {
         self.compared
     }
 
-    /// An instant of this machine's clock by the host's; at once where that is not known.
-    #[expect(clippy::cast_possible_truncation, reason = "nanoseconds of an offset that is a time of day's at most")]
-    pub(super) fn by_its_clock(&self, instant: SystemTime) -> MarkerTime {
-        let since = instant.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        match (self.compared, i64::try_from(since)) {
-            (Some(compared), Ok(ns)) => MarkerTime::At(ns.saturating_add((compared.offset.ahead_s * 1e9) as i64)),
-            _ => MarkerTime::Now,
-        }
+    /// An instant by the host's clock; at once where that clock is not known, or the instant would not be soon.
+    pub(super) fn by_its_clock(&self, instant: Instant) -> MarkerTime {
+        let soon = instant.saturating_duration_since(Instant::now()) <= MOST_AHEAD;
+        self.compared.filter(|_| soon).map_or(MarkerTime::Now, |compared| MarkerTime::At(compared.at(instant)))
     }
 }

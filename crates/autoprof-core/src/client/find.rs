@@ -46,6 +46,7 @@ impl HostClient {
     /// Notes that the line to the client is gone.
     pub(super) fn lose(&mut self, reason: &str) {
         self.channel = None;
+        self.unanswered = None;
         self.drop_connection();
         if self.lost.is_none() {
             self.lost = Some(Instant::now());
@@ -242,7 +243,9 @@ impl HostClient {
         let channel = self.channel.as_mut().ok_or_else(|| Trouble::lost("there is no line to it"))?;
         channel.signal(Signal::Beat(0)).await?;
         let ready = self.context.settings.timeouts.ready;
-        self.expect("ready", ready, |kind| matches!(kind, EventKind::Beat { .. } | EventKind::Reported)).await
+        let answered = |kind: &EventKind| matches!(kind, EventKind::Beat { .. } | EventKind::Reported);
+        // A host that stands still for a while (a frozen cgroup, a paused machine) may go on.
+        self.expect("ready", ready, answered).await.map_err(|trouble| Trouble { lost: true, ..trouble })
     }
 
     /// Takes in what a client that is gone has said, to its last word.
@@ -250,12 +253,14 @@ impl HostClient {
         self.close_channel();
         self.open_channel().await?;
         let ready: Span = self.context.settings.timeouts.ready;
+        // For all of it: a host that talks on is not listened to for ever.
+        let deadline = tokio::time::Instant::now() + ready.0;
         while let Some(channel) = self.channel.as_mut() {
-            match tokio::time::timeout(ready.0, channel.event()).await {
+            match tokio::time::timeout_at(deadline, channel.event()).await {
                 Ok(Ok(event)) => self.take(event),
                 Ok(Err(e)) if e.kind == crate::error::SignalErrorKind::Closed => self.channel = None,
                 Ok(Err(e)) => return Err(e.into()),
-                Err(_) => return Err(Trouble::lost(format!("it said nothing for {ready}"))),
+                Err(_) => return Err(Trouble::lost(format!("it did not say all within {ready}"))),
             }
         }
         Ok(())

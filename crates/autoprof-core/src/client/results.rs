@@ -1,18 +1,30 @@
 //! Bringing one host's results back, and making tables of them.
-use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use autoprof_protocol::blocks::BLOCK;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{HostClient, Trouble};
 use crate::{
     collect::{self, Collection, How, Purpose, collect},
+    duration::Span,
     encoder::{ClockStep, RawResults, Table},
-    event::HostEvent,
+    event::{HostEvent, RunEventKind},
     manifest::{FileRecord, ProfilerRecord, ProfilerState, SegmentRecord},
     profiler::ProfilerProxy,
     protocol::segment_dir,
     tables,
 };
+
+/// How much of an archive is compressed together at least, over a line that breaks again and again.
+const SMALLEST_BLOCK: usize = 4 << 10;
+/// How long one checkpoint may take where clients go on for as long as they like without a controller.
+const CHECKPOINT: Duration = Duration::from_secs(120);
 
 impl HostClient {
     /// Where this host's results of this window go.
@@ -25,7 +37,9 @@ impl HostClient {
     /// next one, or at the end.
     pub(super) async fn checkpoint(&mut self) {
         let target = self.target();
-        match self.pull(&target, Purpose::Added).await {
+        // While it goes on the client hears nothing else of us, and its lease must not end.
+        let total = Span(self.context.settings.lease_ms.map_or(CHECKPOINT, |ms| Duration::from_millis(ms / 2)));
+        match self.pull(&target, Purpose::Added, (total, Instant::now() + total.0), BLOCK).await {
             Ok(Collection { error: None, .. }) => {
                 if let Ok(files) = here(target, BTreeMap::new()).await {
                     let bytes = files.iter().map(|f| f.bytes).sum();
@@ -87,9 +101,13 @@ impl HostClient {
 
     async fn fetch(&mut self, target: &Utf8Path) -> Option<()> {
         let mut verified = BTreeMap::new();
-        let mut progress = Instant::now();
+        let timeouts = &self.context.settings.timeouts;
+        let (begun, patience, total) = (Instant::now(), timeouts.reconnect, timeouts.transfer);
+        let until = (total, begun + total.0);
+        let mut received = 0_u64;
+        let mut block = BLOCK;
         let (left_out, missing) = loop {
-            let trouble = match self.pull(target, Purpose::All).await {
+            let trouble = match self.pull(target, Purpose::All, until, block).await {
                 Ok(done) => {
                     // What was verified is verified, whatever became of the rest.
                     verified.extend(done.verified);
@@ -97,8 +115,10 @@ impl HostClient {
                         None => break (done.left_out, None),
                         Some(e) if !e.is_of_the_connection() => break (done.left_out, Some(e.to_string())),
                         Some(e) => {
-                            if done.received > 0 {
-                                progress = Instant::now();
+                            received = received.saturating_add(done.received);
+                            if done.received == 0 {
+                                // The line may break before a block is through: smaller ones may come.
+                                block = (block / 16).max(SMALLEST_BLOCK);
                             }
                             Trouble::lost(e)
                         }
@@ -107,8 +127,9 @@ impl HostClient {
                 Err(trouble) => trouble,
             };
             self.drop_connection();
-            let patience = self.context.settings.timeouts.reconnect;
-            if !trouble.lost || self.given_up || progress.elapsed() >= patience.0 {
+            // Every verified byte buys time, and not every byte: a host could send the same ones for ever.
+            let earned = Duration::from_secs(received / collect::LEAST_RATE);
+            if !trouble.lost || self.given_up || begun.elapsed() >= (patience.0 + earned).min(total.0) {
                 break (Vec::new(), Some(trouble.message));
             }
             tracing::info!(host = %self.host, "collecting goes on after: {}", trouble.message);
@@ -132,7 +153,13 @@ impl HostClient {
     }
 
     /// One try to bring results back.
-    async fn pull(&mut self, target: &Utf8Path, purpose: Purpose) -> Result<Collection, Trouble> {
+    async fn pull(
+        &mut self,
+        target: &Utf8Path,
+        purpose: Purpose,
+        total: (Span, Instant),
+        block: usize,
+    ) -> Result<Collection, Trouble> {
         let session = self.connect().await?;
         let directory = self.directory.clone().ok_or_else(|| Trouble::new("there is nothing of ours on it"))?;
         let settings = &self.context.settings;
@@ -140,6 +167,8 @@ impl HostClient {
             purpose,
             most_bytes: collect::most_bytes(&settings.disk),
             stall: settings.timeouts.collect,
+            total,
+            block,
             segment: self.segment(),
             writing: Arc::clone(&self.writing),
         };
@@ -171,8 +200,19 @@ impl HostClient {
             let (tables, problems) = self.convert(proxy, &record, &target.join(proxy.name())).await;
             let problem = (!problems.is_empty()).then(|| problems.join("; "));
             if !tables.is_empty() || problem.is_some() {
+                self.declare(proxy);
                 self.note(HostEvent::Converted { profiler: proxy.name().to_owned(), tables, problem });
             }
+        }
+    }
+
+    /// Records what the tables of a profiler measure, unless another host's were declared alike.
+    fn declare(&self, proxy: &ProfilerProxy) {
+        let tables = proxy.encoder().profiler().tables.as_ref();
+        let recorder = &self.context.recorder;
+        let is_known = recorder.with_manifest(|m| m.tables.get(proxy.name()).map_or(&[][..], Vec::as_slice) == tables);
+        if !is_known {
+            recorder.record(RunEventKind::Tables { profiler: proxy.name().to_owned(), tables: tables.to_vec() });
         }
     }
 
@@ -199,7 +239,6 @@ impl HostClient {
         own: &Utf8Path,
     ) -> (Vec<Table>, Vec<String>) {
         let (mut tables, mut problems) = (Vec::new(), Vec::new());
-        let mut longest_ns = 0;
         for (nth, segment) in record.segments.iter().enumerate() {
             let name = segment_dir(segment.segment);
             let directory = name.as_ref().map_or_else(|| own.to_owned(), |name| own.join(name));
@@ -209,20 +248,23 @@ impl HostClient {
                 continue;
             }
             let next = record.segments.get(nth + 1);
+            let files = files_of(record, name.as_deref());
             let raw = RawResults {
                 directory,
                 args: proxy.args().clone(),
                 began_unix_ns: segment.began.stamp.unix_ns,
                 ended_unix_ns: ended(segment, next),
+                end_unknown: segment.ended.is_none(),
                 facts: self.facts.clone().unwrap_or_default(),
                 clock_steps: self.clock_steps(segment),
             };
-            longest_ns = longest_ns.max(raw.ended_unix_ns.saturating_sub(raw.began_unix_ns));
+            let interval_ns = interval_ns(proxy);
             let encoder = Arc::clone(proxy.encoder());
             let gap_at = segment.began.stamp.unix_seconds() - 1e-6;
             let own = own.to_owned();
             let converted = tokio::task::spawn_blocking(move || {
-                let made = encoder.convert(&raw).map_err(|e| e.to_string())?;
+                let mut made = encoder.convert(&raw).map_err(|e| e.to_string())?;
+                tables::require_rows(&mut made, &raw, &files, interval_ns);
                 Ok::<_, String>(with_own(made, name.as_deref(), &own, gap_at))
             });
             match converted.await.unwrap_or_else(|e| Err(e.to_string())) {
@@ -232,12 +274,6 @@ impl HostClient {
                     n => format!("no tables could be made of segment {n}: {e}"),
                 }),
             }
-        }
-        // A profiler without an interval may have had nothing to say, which is as well.
-        let interval_ns = proxy.args().number("interval").unwrap_or_default() * 1e9;
-        #[expect(clippy::cast_precision_loss, reason = "a comparison of durations")]
-        if (longest_ns as f64) < interval_ns {
-            tables.iter_mut().for_each(note_emptiness);
         }
         (tables, problems)
     }
@@ -256,6 +292,23 @@ fn ended(segment: &SegmentRecord, next: Option<&SegmentRecord>) -> i64 {
         (None, Some(next)) => next.began.stamp.unix_ns,
         (None, None) => crate::now().as_nanosecond().try_into().unwrap_or(i64::MAX),
     }
+}
+
+/// The files with something in them that came back of one segment.
+fn files_of(record: &ProfilerRecord, segment: Option<&str>) -> Vec<String> {
+    let within = |path: &str| match segment {
+        Some(segment) => path.strip_prefix(segment)?.strip_prefix('/').map(str::to_owned),
+        None => (!path.starts_with("segment-")).then(|| path.to_owned()),
+    };
+    record.files.iter().filter(|file| file.bytes > 0).filter_map(|file| within(&file.path)).collect()
+}
+
+/// Time between two samples, in nanoseconds; 0: the profiler has no interval.
+#[expect(clippy::cast_possible_truncation, reason = "parameters are at most a day")]
+fn interval_ns(proxy: &ProfilerProxy) -> i64 {
+    let interval = proxy.args().number("interval").unwrap_or_default();
+    let unit = proxy.encoder().profiler().param("interval").map_or("", |param| param.unit.as_ref());
+    (interval * if unit == "ms" { 1e6 } else { 1e9 }) as i64
 }
 
 /// The tables of a later segment, each put behind the profiler's own too.
@@ -281,13 +334,5 @@ fn merge(tables: &mut Vec<Table>, made: Vec<Table>) {
             Some(there) => there.rows += table.rows,
             None => tables.push(table),
         }
-    }
-}
-
-/// A table without rows of a window that was shorter than one interval says so, that nobody looks for what was never
-/// there.
-fn note_emptiness(table: &mut Table) {
-    if table.rows == 0 && table.warnings.is_empty() {
-        table.warnings.push("no rows: the window was shorter than one interval".to_owned());
     }
 }

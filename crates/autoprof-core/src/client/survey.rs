@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::{HostClient, Trouble, files, within};
 use crate::{
-    error::{ErrorKind, PluginError},
+    error::{ArgError, ArgErrorKind, ErrorKind, PluginError},
     event::HostEvent,
-    install::{self, Wanted},
+    install::{self, Begun, Wanted},
     manifest::Sudo,
     profiler::{Origin, ProfilerProxy},
     sudo::Script,
@@ -28,10 +28,10 @@ impl HostClient {
         let probes: Vec<ToolProbe> =
             proxies.iter().flat_map(|proxy| proxy.encoder().profiler().tool_probes()).collect();
         let installed = self.install(&probes).await;
-        if installed.is_err() {
+        let Some(mut facts) = self.or_fail("install", installed) else {
             self.remove_without_client().await;
-        }
-        let mut facts = self.or_fail("install", installed)?;
+            return None;
+        };
         facts.sudo = self.context.settings.sudo != Sudo::Never && facts.uid != 0;
         self.note(HostEvent::Facts { facts: Box::new(facts.clone()) });
         let planned = self.plan(proxies, &facts).await;
@@ -49,6 +49,21 @@ impl HostClient {
         let store = Arc::clone(&self.context.store);
         let wanted = Wanted { tmpdir: &tmpdir, probes, keep_client: self.context.settings.keep_client };
         let begun = within("install", timeout, install::begin(session.as_ref(), &store, wanted)).await?;
+        let kept = begun.kept;
+        match self.finish(begun).await {
+            Err(trouble) if kept && !trouble.lost => {
+                // A crash of the host may have torn the program that an earlier run left there.
+                tracing::info!(host = %self.host, "the kept client is not used: {}", trouble.message);
+                let begun = within("install", timeout, install::begin_anew(session.as_ref(), wanted)).await?;
+                self.finish(begun).await
+            }
+            other => other,
+        }
+    }
+
+    /// Notes where the client is going to be, and puts it there.
+    async fn finish(&mut self, begun: Begun) -> Result<HostFacts, Trouble> {
+        let (tmpdir, timeout) = (&self.context.settings.tmpdir, self.context.settings.timeouts.install);
         let probed = &begun.probed;
         if !probed.directory.starts_with(&format!("{}/", tmpdir.trim_end_matches('/'))) {
             let own = &probed.directory;
@@ -60,7 +75,8 @@ impl HostClient {
         } else {
             HostEvent::Reinstalled { directory: probed.directory.clone() }
         });
-        within("install", timeout, begun.finish(session.as_ref(), &store, probes)).await
+        let store = Arc::clone(&self.context.store);
+        within("install", timeout, begun.finish(&store)).await
     }
 
     /// Encodes every profiler for this host.
@@ -68,12 +84,13 @@ impl HostClient {
         for proxy in proxies {
             let (profiler, args) = (proxy.name().to_owned(), proxy.args().clone());
             let preset = proxy.origin().preset().map(str::to_owned);
+            let facts = &usable_by(proxy, facts);
             let encoded = match proxy.encode(facts) {
                 Ok(invocation) => match files::unreadable(&invocation.files) {
                     Some(reason) => Err(reason),
                     None => self.refused_by_sudo(&invocation).await?.map_or(Ok(invocation), Err),
                 },
-                Err(e) => Err(with_hint(&e)),
+                Err(e) => Err(unusable(proxy, facts, &e).unwrap_or_else(|| with_hint(&e))),
             };
             self.note(match encoded {
                 Ok(invocation) => {
@@ -119,6 +136,35 @@ impl HostClient {
     }
 }
 
+/// The facts without the tools that are older than the profiler requires.
+fn usable_by(proxy: &ProfilerProxy, facts: &HostFacts) -> HostFacts {
+    let mut facts = facts.clone();
+    for probe in proxy.encoder().profiler().tool_probes() {
+        if let Some(old) = facts.tools.get(&probe.name).and_then(|tool| probe.too_old(tool)) {
+            facts.tools.remove(&probe.name);
+            facts.unusable.push(old);
+        } else if probe.version_flag.is_some() && facts.unusable.iter().any(|one| one.name == probe.name) {
+            // Another profiler takes it without a check.
+            facts.tools.remove(&probe.name);
+        }
+    }
+    facts
+}
+
+/// Why a profiler cannot run that takes a tool for missing: it is installed, but does not work.
+fn unusable(proxy: &ProfilerProxy, facts: &HostFacts, error: &ArgError) -> Option<String> {
+    if error.kind != ArgErrorKind::Missing {
+        return None;
+    }
+    let tools = proxy.encoder().profiler().tool_probes();
+    let why = |probe: ToolProbe| {
+        let unusable = facts.unusable.iter().find(|one| one.name == probe.name)?;
+        Some(format!("cannot use {}: {unusable}", probe.name))
+    };
+    let why: Vec<String> = tools.filter_map(why).collect();
+    (!why.is_empty()).then(|| text::one_line(&why.join("; ")))
+}
+
 fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {
     match &error.hint {
         Some(hint) => format!("{error} ({hint})"),
@@ -130,5 +176,5 @@ fn with_hint<K: ErrorKind>(error: &PluginError<K>) -> String {
 fn tool_version(proxy: &ProfilerProxy, facts: &HostFacts) -> Option<String> {
     let mut probes = proxy.encoder().profiler().tool_probes();
     let version = probes.find_map(|probe| facts.tools.get(&probe.name).map(|tool| tool.version.clone()));
-    version.filter(|v| !v.is_empty())
+    version.filter(|v| !v.is_empty()).map(|v| v.to_string())
 }

@@ -115,7 +115,7 @@ impl<'a> Working<'a> {
             self.recorder.record(RunEventKind::Interrupted { by: by.clone() });
         }
         self.take_marks().await;
-        self.last_triggers(plan).await;
+        self.last_triggers(plan, &how).await;
         (how, running)
     }
 
@@ -229,12 +229,16 @@ impl<'a> Working<'a> {
     }
 
     /// The test is over: what its last lines asked for, and the end of a window that is still open.
-    async fn last_triggers(&mut self, plan: &Plan) {
+    async fn last_triggers(&mut self, plan: &Plan, how: &End) {
         let Some(mut triggers) = self.triggers.take() else { return };
-        while let Ok(trigger) = triggers.try_recv() {
+        // Who interrupts a run does not want to wait for windows that were asked for faster than they could be opened.
+        while *how == End::Complete
+            && let Ok(trigger) = triggers.try_recv()
+        {
             self.obey(plan, trigger).await;
         }
-        self.close(plan, "the test ended".to_owned()).await;
+        let by = if *how == End::Complete { "the test ended" } else { "the run was interrupted" };
+        self.close(plan, by.to_owned()).await;
         // The one that was made ready after the last.
         self.profilers.abort().await;
         self.recorder.record(RunEventKind::WindowUnused);

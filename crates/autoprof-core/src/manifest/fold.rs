@@ -6,19 +6,22 @@ use jiff::Timestamp;
 
 use super::{
     Checkpoint, ClientRecord, ClockStep, FileRecord, HostRecord, HostStep, Instant, Manifest, Mark, Outage,
-    ProfilerRecord, ProfilerState, RunPhase, SCHEMA_VERSION, SegmentRecord, SettingChange, TableRecord, TestRecord,
-    WindowRecord,
+    ProfilerRecord, ProfilerState, Readiness, ReasonKind, RunPhase, SCHEMA_VERSION, SchedulingRecord, SegmentRecord,
+    SettingChange, TableRecord, TestRecord, WindowRecord,
 };
 use crate::{
     args::Args,
     encoder::Table,
     event::{Cause, HostEvent, RunEvent, RunEventKind},
     host::Host,
-    text::one_line,
+    text::HostText,
 };
 
 /// When a reason has so many bytes, no other one is added to it: a host can go on giving reasons for ever.
 const LONGEST_REASON: usize = 2000;
+
+/// Steps whose failure no longer matters once all results are here.
+const MADE_GOOD_BY_RESULTS: [&str; 3] = ["stop", "reconnect", "collect"];
 
 /// What tables that were made of a torn file say of their profiler; of several files, the one with most samples counts.
 fn repaired(tables: &[Table]) -> Option<String> {
@@ -71,6 +74,7 @@ impl Manifest {
             skew_s: None,
             hosts: hosts.iter().map(|host| (host.name.clone(), HostRecord::new(host.clone()))).collect(),
             settings: settings.as_ref().clone(),
+            tables: BTreeMap::new(),
         })
     }
 
@@ -104,6 +108,9 @@ impl Manifest {
                     test.status = Some(status.clone());
                     test.exit_code = Some(*exit_code);
                 }
+            }
+            RunEventKind::Tables { profiler, tables } => {
+                self.tables.insert(profiler.clone(), tables.clone());
             }
             RunEventKind::Interrupted { by } => self.interrupted = Some(by.clone()),
             RunEventKind::Finished { require_met } => {
@@ -145,6 +152,12 @@ impl Manifest {
         self.hosts.iter().filter(|(name, host)| host.is_whole() && in_windows(name)).count()
     }
 
+    /// Whether enough hosts can begin for what is required.
+    #[must_use]
+    pub fn can_begin(&self) -> bool {
+        self.require.is_met(self.hosts.values().filter(|host| host.can_begin()).count(), self.hosts.len())
+    }
+
     /// Whether the run's requirement is met as things stand.
     #[must_use]
     pub fn meets_requirement(&self) -> bool {
@@ -181,11 +194,13 @@ impl HostRecord {
         Self {
             host,
             step: HostStep::Waiting,
+            readiness: Readiness::Unknown,
             facts: None,
             clock: None,
             clock_at_stop: None,
             late_s: None,
             client_cpu_s: None,
+            scheduling: None,
             client: None,
             errors: Vec::new(),
             profilers: BTreeMap::new(),
@@ -227,7 +242,7 @@ impl HostRecord {
     /// Whether nothing is missing of what was asked for on this host.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !self.profilers.is_empty()
+        self.profilers.values().chain(self.earlier.values()).any(|record| record.state == ProfilerState::Ok)
             && self.errors.iter().all(|e| e.step == "clean")
             && self.profilers.values().chain(self.earlier.values()).all(is_whole)
     }
@@ -239,10 +254,34 @@ impl HostRecord {
         if here > 0 { here } else { self.client.as_ref().map_or(0, |c| c.bytes) }
     }
 
+    /// Whether it takes part: it is up, none of the profilers that were asked for by name has failed, and at least one
+    /// can collect.
+    #[must_use]
+    pub fn can_begin(&self) -> bool {
+        self.readiness == Readiness::Ready && self.has_usable_profilers()
+    }
+
+    /// Whether a run would profile it: it was reached, and at least one profiler can collect there.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        matches!(self.readiness, Readiness::Surveyed | Readiness::Ready) && self.has_usable_profilers()
+    }
+
+    fn has_usable_profilers(&self) -> bool {
+        let states = || self.profilers.values().map(|record| record.state);
+        states().all(|state| state != ProfilerState::Failed) && states().any(|state| state != ProfilerState::Skipped)
+    }
+
+    /// Moves on; a failure stays.
+    fn reach(&mut self, readiness: Readiness) {
+        self.readiness = self.readiness.max(readiness);
+    }
+
     fn apply(&mut self, at: Timestamp, event: &HostEvent) {
         match event {
             HostEvent::Connecting => {
                 self.begin_window();
+                self.readiness = Readiness::Unknown;
                 self.step = HostStep::Connecting;
             }
             HostEvent::Lost { reason } => {
@@ -272,7 +311,10 @@ impl HostRecord {
                 self.client =
                     Some(ClientRecord { directory: directory.clone(), last_event: 0, present: true, bytes: 0 });
             }
-            HostEvent::Facts { facts } => self.facts = Some(facts.as_ref().clone()),
+            HostEvent::Facts { facts } => {
+                self.reach(Readiness::Surveyed);
+                self.facts = Some(facts.as_ref().clone());
+            }
             HostEvent::Clock { offset } if self.step >= HostStep::Collecting => self.clock_at_stop = Some(*offset),
             HostEvent::Clock { offset } => self.clock = Some(*offset),
             HostEvent::Planned { profiler, preset, args, invocation, tool_version } => {
@@ -284,43 +326,47 @@ impl HostRecord {
                 self.profilers.insert(profiler.clone(), record);
             }
             HostEvent::Skipped { profiler, preset, args, reason } => {
-                let record = ProfilerRecord {
-                    reason: Some(reason.clone()),
-                    ..ProfilerRecord::new(ProfilerState::Skipped, preset.clone(), args.clone())
-                };
+                let mut record = ProfilerRecord::new(ProfilerState::Skipped, preset.clone(), args.clone());
+                record.note(ReasonKind::Profiling, reason);
                 self.profilers.insert(profiler.clone(), record);
             }
             HostEvent::Refused { profiler, args, reason } => {
-                let record = ProfilerRecord {
-                    reason: Some(reason.clone()),
-                    ..ProfilerRecord::new(ProfilerState::Failed, None, args.clone())
-                };
+                let mut record = ProfilerRecord::new(ProfilerState::Failed, None, args.clone());
+                record.note(ReasonKind::Profiling, reason);
                 self.profilers.insert(profiler.clone(), record);
             }
             HostEvent::Client { event } => self.apply_client(event),
             HostEvent::Failed { error } => {
                 self.errors.push(error.clone());
-                if error.step != "clean" && self.step < HostStep::Collected {
-                    self.step = HostStep::Failed;
+                if error.step != "clean" {
+                    self.reach(Readiness::Failed);
+                    // Profilers whose results are here are settled, and stay as they are.
                     self.give_up(&error.message);
+                    if !matches!(self.step, HostStep::Collected | HostStep::Cleaned) {
+                        self.step = HostStep::Failed;
+                    }
                 }
             }
             HostEvent::Collected { files, missing, left_out } => {
                 if missing.is_none() {
                     self.step = HostStep::Collected;
-                    // An earlier try that failed is made good.
-                    self.errors.retain(|error| error.step != "collect");
+                    // What kept the results away is made good.
+                    self.errors.retain(|error| !MADE_GOOD_BY_RESULTS.contains(&error.step.as_str()));
                 }
                 self.collected(files, missing.as_deref(), left_out);
             }
             HostEvent::Converted { profiler, tables, problem } => {
                 if let Some(record) = self.profilers.get_mut(profiler) {
+                    record.withdraw(|kind| kind == ReasonKind::Conversion);
                     if let Some(reason) = repaired(tables) {
-                        record.degrade(ProfilerState::Partial, &reason);
+                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &reason);
+                    }
+                    for reason in tables.iter().filter_map(|table| table.incomplete.as_deref()) {
+                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &crate::text::one_line(reason));
                     }
                     record.tables = tables.iter().cloned().map(TableRecord::from).collect();
                     if let Some(problem) = problem {
-                        record.degrade(ProfilerState::Partial, problem);
+                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, problem);
                     }
                 }
             }
@@ -346,6 +392,7 @@ impl HostRecord {
         }
         match &event.kind {
             EventKind::Ready { segment, .. } => {
+                self.reach(Readiness::Ready);
                 self.step = HostStep::Ready;
                 self.segment = *segment;
             }
@@ -358,9 +405,9 @@ impl HostRecord {
             }
             EventKind::SettingChanged { path, from, to } => self.settings.push(SettingChange {
                 at: event.at.into(),
-                path: path.clone(),
-                from: from.clone(),
-                to: to.clone(),
+                path: path.to_string(),
+                from: from.to_string(),
+                to: to.to_string(),
             }),
             EventKind::ClockSet { step_ns } => {
                 let (at, segment) = (event.at.into(), self.segment);
@@ -368,8 +415,9 @@ impl HostRecord {
             }
             EventKind::Started { .. } => self.step = HostStep::Collecting,
             EventKind::Ended(ended) => {
+                let starting = self.step <= HostStep::Ready;
                 if let Some(record) = self.profilers.get_mut(&ended.profiler) {
-                    record.ended(ended);
+                    record.ended(ended, starting);
                 }
             }
             #[expect(clippy::cast_precision_loss, reason = "microseconds of CPU time")]
@@ -377,18 +425,21 @@ impl HostRecord {
                 // One client after another may have worked for the run.
                 self.client_cpu_s = Some(self.client_cpu_s.unwrap_or(0.0) + *cpu_us as f64 / 1e6);
             }
+            EventKind::Scheduling { policy, reason } => {
+                self.scheduling = Some(SchedulingRecord { policy: *policy, reason: reason.clone() });
+            }
             EventKind::Stopped => self.step = HostStep::Stopped,
             EventKind::ReportFailed { profiler, reason } => {
                 if let Some(record) = self.profilers.get_mut(profiler) {
-                    let reason = format!("its report on the host failed: {}", one_line(reason));
-                    record.degrade(ProfilerState::Partial, &reason);
+                    let reason = format!("its report on the host failed: {reason}");
+                    record.degrade(ProfilerState::Partial, ReasonKind::Profiling, &reason);
                 }
             }
             EventKind::Reported => self.step = HostStep::Reported,
             EventKind::LimitReached { limit } => {
-                let reason = format!("stopped early: the client's {} was reached", one_line(limit));
+                let reason = format!("stopped early: the client's {limit} was reached");
                 for record in self.profilers.values_mut().filter(|r| r.state == ProfilerState::Running) {
-                    record.degrade(ProfilerState::Running, &reason);
+                    record.degrade(ProfilerState::Running, ReasonKind::Profiling, &reason);
                 }
             }
             _ => {}
@@ -432,7 +483,12 @@ impl HostRecord {
         for record in self.profilers.values_mut() {
             record.files.clear();
             record.bytes = 0;
-            record.forget_missing();
+            let complete = missing.is_none();
+            record.withdraw(|kind| match kind {
+                ReasonKind::Profiling => false,
+                ReasonKind::Reach => complete,
+                ReasonKind::Collection | ReasonKind::Conversion => true,
+            });
         }
         for file in files {
             let Some((profiler, path)) = file.path.split_once('/') else { continue };
@@ -444,7 +500,7 @@ impl HostRecord {
         for (name, record) in &mut self.profilers {
             let own = |line: &&String| line.split('/').next() == Some(name.as_str());
             let left_out: Vec<&str> = left_out.iter().filter(own).map(String::as_str).collect();
-            let left_out = (!left_out.is_empty()).then(|| format!("the host could not send {}", left_out.join(", ")));
+            let left_out = (!left_out.is_empty()).then(|| format!("not all files came back: {}", left_out.join("; ")));
             record.settle(missing.map(str::to_owned).or(left_out));
         }
     }
@@ -455,9 +511,13 @@ impl HostRecord {
             match record.state {
                 ProfilerState::Pending => {
                     record.state = ProfilerState::Failed;
-                    record.reason.get_or_insert_with(|| why.to_owned());
+                    if record.reasons.is_empty() {
+                        record.note(ReasonKind::Profiling, why);
+                    }
                 }
-                ProfilerState::Running | ProfilerState::Ended => record.degrade(ProfilerState::Lost, why),
+                ProfilerState::Running | ProfilerState::Ended => {
+                    record.degrade(ProfilerState::Lost, ReasonKind::Reach, why);
+                }
                 _ => {}
             }
         }
@@ -473,6 +533,7 @@ impl ProfilerRecord {
         Self {
             state,
             reason: None,
+            reasons: Vec::new(),
             last_words: None,
             preset,
             args,
@@ -487,6 +548,7 @@ impl ProfilerRecord {
             status: None,
             cpu_s: None,
             lost_samples: None,
+            samples: None,
             missing: None,
             files: Vec::new(),
             bytes: 0,
@@ -502,7 +564,7 @@ impl ProfilerRecord {
         if segment > 1 {
             // Whole seconds are what is known of the end of what was not seen to end.
             let gap = gap_ns.map_or_else(String::new, |ns| format!(" after {:.1} s without data", seconds(ns)));
-            self.degrade(self.state, &format!("segment {segment} began{gap}"));
+            self.degrade(self.state, ReasonKind::Profiling, &format!("segment {segment} began{gap}"));
         }
         self.state = ProfilerState::Running;
         self.segment = segment;
@@ -533,58 +595,73 @@ impl ProfilerRecord {
             let kept = if checkpoint.is_some() { " (what came before is here, by the last checkpoint)" } else { "" };
             reason = format!("{reason}: what was collected from {from:.0} to {to:.0} is lost{kept}");
         }
-        self.degrade(ProfilerState::Ended, &reason);
+        self.degrade(ProfilerState::Ended, ReasonKind::Profiling, &reason);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "microseconds of CPU time")]
-    fn ended(&mut self, ended: &autoprof_protocol::Ended) {
+    fn ended(&mut self, ended: &autoprof_protocol::Ended, starting: bool) {
         let again = self.segments.len() > 1 || (self.segments.len() == 1 && self.state == ProfilerState::Ended);
         if let Some(last) = self.segments.last_mut().filter(|last| last.until.is_none()) {
             last.ended = Some(ended.ended.into());
         }
         self.ended = Some(ended.ended.into());
-        self.status = Some(one_line(&ended.status)).filter(|status| !status.is_empty());
+        self.status = Some(ended.status.to_string()).filter(|status| !status.is_empty());
         let cpu_s = self.cpu_s.unwrap_or(0.0) + ended.cpu_us as f64 / 1e6;
         self.cpu_s = (cpu_s > 0.0).then_some(cpu_s);
+        self.samples = ended.samples.or(self.samples);
         if ended.last_words.is_some() {
-            self.last_words.clone_from(&ended.last_words);
+            self.last_words = ended.last_words.as_ref().map(HostText::printable);
         }
         // One that could not begin again has collected before.
         let failed = ended.outcome == Outcome::Failed && !again;
-        self.state = if failed { ProfilerState::Failed } else { ProfilerState::Ended };
+        self.state = match (failed, starting && self.preset.is_some()) {
+            // What a preset brings and the host cannot run is skipped, also where that shows only at the start.
+            (true, true) => ProfilerState::Skipped,
+            (true, false) => ProfilerState::Failed,
+            (false, _) => ProfilerState::Ended,
+        };
         if let Some(reason) = &ended.reason {
-            self.degrade(self.state, &one_line(reason));
+            self.degrade(self.state, ReasonKind::Profiling, &reason.to_string());
         }
     }
 
-    /// Notes a reason; the first one is the one that counts, later ones follow it while there is room.
-    fn degrade(&mut self, state: ProfilerState, reason: &str) {
+    /// Changes the state and notes why.
+    fn degrade(&mut self, state: ProfilerState, kind: ReasonKind, reason: &str) {
         self.state = state;
-        self.reason = Some(match self.reason.take() {
-            Some(earlier) if !earlier.contains(reason) && earlier.len() < LONGEST_REASON => {
-                format!("{earlier}; {reason}")
-            }
-            Some(earlier) => earlier,
-            None => reason.to_owned(),
-        });
+        self.note(kind, reason);
+    }
+
+    /// Notes a reason behind those that there are, while there is room.
+    fn note(&mut self, kind: ReasonKind, reason: &str) {
+        let length: usize = self.reasons.iter().map(|(_, text)| text.len() + 2).sum();
+        if length < LONGEST_REASON && !self.reasons.iter().any(|(_, earlier)| earlier.contains(reason)) {
+            self.reasons.push((kind, reason.to_owned()));
+            self.say_reasons();
+        }
+    }
+
+    /// Takes reasons of some kinds back.
+    fn withdraw(&mut self, which: impl Fn(ReasonKind) -> bool) {
+        self.reasons.retain(|(kind, _)| !which(*kind));
+        self.say_reasons();
+    }
+
+    fn say_reasons(&mut self) {
+        let texts: Vec<&str> = self.reasons.iter().map(|(_, text)| text.as_str()).collect();
+        self.reason = (!texts.is_empty()).then(|| texts.join("; "));
     }
 
     /// In a run that is over nothing waits or goes on: what did ended with a run that was given up.
     fn end_run(&mut self) {
         match self.state {
-            ProfilerState::Pending => self.degrade(ProfilerState::Failed, "the run ended before it was started"),
+            ProfilerState::Pending => {
+                self.degrade(ProfilerState::Failed, ReasonKind::Profiling, "the run ended before it was started");
+            }
             ProfilerState::Running | ProfilerState::Ended => {
-                self.degrade(ProfilerState::Lost, "the run was given up before its data was wanted");
+                self.degrade(ProfilerState::Lost, ReasonKind::Reach, "the run was given up before its data was wanted");
             }
             _ => {}
         }
-    }
-
-    /// What an earlier try to bring results back lacked is no reason any more: this one says what it lacks.
-    fn forget_missing(&mut self) {
-        let (Some(missing), Some(reason)) = (self.missing.take(), &self.reason) else { return };
-        let rest = reason.replace(&format!("; {missing}"), "").replace(&missing, "");
-        self.reason = Some(rest.trim_start_matches("; ").to_owned()).filter(|rest| !rest.is_empty());
     }
 
     /// The state of a profiler whose results are as complete as they will be.
@@ -605,11 +682,11 @@ impl ProfilerRecord {
         let lacks = (!lacks.is_empty()).then(|| format!("{} did not come back, or is empty", lacks.join(", ")));
         if self.files.is_empty() {
             let why = missing.unwrap_or_else(|| "it left no file".to_owned());
-            self.degrade(ProfilerState::Lost, &why);
+            self.degrade(ProfilerState::Lost, ReasonKind::Collection, &why);
         } else if let Some(why) = missing.or(lacks) {
-            self.degrade(ProfilerState::Partial, &why);
-        } else if self.state == ProfilerState::Running {
-            self.degrade(ProfilerState::Partial, "its end was not heard of");
+            self.degrade(ProfilerState::Partial, ReasonKind::Collection, &why);
+        } else if self.segments.last().is_some_and(|last| last.ended.is_none() && last.until.is_none()) {
+            self.degrade(ProfilerState::Partial, ReasonKind::Collection, "its end was not heard of");
         } else if self.reason.is_some() {
             self.state = ProfilerState::Partial;
         } else {

@@ -1,252 +1,180 @@
-//! The pictures that are known: which columns of which tables belong together.
+//! The pictures that are known: which quantities belong together.
 use super::Kind;
 
-/// Which rows of a table a picture shows.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Rows {
-    /// Those about one thing.
-    Of(&'static str),
-    /// All, a line for each thing.
-    Each,
-    /// All but those about one thing.
-    EachBut(&'static str),
-}
-
-/// A picture of known columns.
+/// A picture of some quantities.
 pub(super) struct Spec {
     pub(super) section: &'static str,
     pub(super) title: &'static str,
     pub(super) unit: &'static str,
     pub(super) kind: Kind,
-    /// The first of these that is there.
-    pub(super) sources: &'static [Source],
+    /// Whether it shows each thing that the table has keys for, and not the host as a whole.
+    pub(super) each: bool,
+    parts: &'static [Part],
 }
 
-pub(super) struct Source {
-    pub(super) profiler: &'static str,
-    pub(super) file: &'static str,
-    pub(super) rows: Rows,
-    /// Columns, with what they are called.
-    pub(super) columns: &'static [(&'static str, &'static str)],
-    /// Factor to the unit.
-    pub(super) times: f64,
+/// A line, an area or a row of a picture.
+pub(super) struct Part {
+    pub(super) quantity: &'static str,
+    pub(super) label: &'static str,
+    /// A quantity that has this one in it: it is drawn only where that one is not measured in its parts.
+    unless: Option<&'static str>,
 }
 
-const fn source(
-    profiler: &'static str,
-    file: &'static str,
-    rows: Rows,
-    columns: &'static [(&'static str, &'static str)],
-    times: f64,
-) -> Source {
-    Source { profiler, file, rows, columns, times }
+impl Part {
+    pub(super) const fn new(quantity: &'static str, label: &'static str) -> Self {
+        Self { quantity, label, unless: None }
+    }
+
+    const fn unless(mut self, quantity: &'static str) -> Self {
+        self.unless = Some(quantity);
+        self
+    }
 }
 
-const CPU: &[(&str, &str)] = &[
-    ("user_percent", "user"),
-    ("nice_percent", "nice"),
-    ("system_percent", "system"),
-    ("irq_percent", "interrupts"),
-    ("softirq_percent", "soft interrupts"),
-    ("steal_percent", "stolen"),
-    ("iowait_percent", "waiting for I/O"),
-];
-const QUEUE: &[(&str, &str)] = &[("runnable", "runnable"), ("blocked", "blocked")];
-const SWITCHES: &[(&str, &str)] =
-    &[("context_switches_per_s", "context switches"), ("interrupts_per_s", "interrupts"), ("forks_per_s", "forks")];
+impl Spec {
+    const fn new(
+        section: &'static str,
+        title: &'static str,
+        unit: &'static str,
+        kind: Kind,
+        parts: &'static [Part],
+    ) -> Self {
+        Self { section, title, unit, kind, each: false, parts }
+    }
+
+    const fn each(mut self) -> Self {
+        self.each = true;
+        self
+    }
+
+    /// The parts that a table has.
+    pub(super) fn parts_of(&self, has: &dyn Fn(&str) -> bool) -> Vec<&'static Part> {
+        let wanted = |part: &&Part| has(part.quantity) && !part.unless.is_some_and(has);
+        self.parts.iter().filter(wanted).collect()
+    }
+}
+
+const fn part(quantity: &'static str, label: &'static str) -> Part {
+    Part::new(quantity, label)
+}
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec {
-        section: "CPU",
-        title: "CPU time, all CPUs",
-        unit: "%",
-        kind: Kind::Stack,
-        sources: &[
-            source("proc", "cpu.csv", Rows::Of("all"), CPU, 1.0),
-            source("mpstat", "mpstat.csv", Rows::Of("all"), CPU, 1.0),
-            source("vmstat", "vmstat.csv", Rows::Of(""), CPU, 1.0),
+    Spec::new(
+        "CPU",
+        "CPU time, all CPUs",
+        "%",
+        Kind::Stack,
+        &[
+            part("cpu.user", "user"),
+            part("cpu.kernel", "system"),
+            part("cpu.system", "system").unless("cpu.kernel"),
+            part("cpu.irq", "interrupts"),
+            part("cpu.softirq", "soft interrupts"),
+            part("cpu.steal", "stolen"),
+            part("cpu.iowait", "waiting for I/O"),
         ],
-    },
-    Spec {
-        section: "CPU",
-        title: "busy, by CPU",
-        unit: "%",
-        kind: Kind::Heat,
-        sources: &[
-            source("proc", "cpu.csv", Rows::EachBut("all"), &[("idle_percent", "")], -1.0),
-            source("mpstat", "mpstat.csv", Rows::EachBut("all"), &[("idle_percent", "")], -1.0),
+    ),
+    Spec::new("CPU", "busy, by CPU", "%", Kind::Heat, &[part("cpu.busy", "")]).each(),
+    Spec::new(
+        "CPU",
+        "run queue",
+        "tasks",
+        Kind::Lines,
+        &[part("system.runnable", "runnable"), part("system.blocked", "blocked")],
+    ),
+    Spec::new(
+        "CPU",
+        "interrupts and context switches",
+        "1/s",
+        Kind::Lines,
+        &[
+            part("system.context_switches", "context switches"),
+            part("system.interrupts", "interrupts"),
+            part("system.forks", "forks"),
         ],
-    },
-    Spec {
-        section: "CPU",
-        title: "run queue",
-        unit: "tasks",
-        kind: Kind::Lines,
-        sources: &[
-            source("proc", "load.csv", Rows::Of(""), QUEUE, 1.0),
-            source("vmstat", "vmstat.csv", Rows::Of(""), QUEUE, 1.0),
-            source("sar", "sar-load.csv", Rows::Of(""), QUEUE, 1.0),
+    ),
+    Spec::new("CPU", "interrupts, by CPU", "1/s", Kind::Heat, &[part("cpu.interrupts", "")]).each(),
+    Spec::new(
+        "Pressure",
+        "time in which some task waited",
+        "%",
+        Kind::Lines,
+        &[part("pressure.cpu", "cpu"), part("pressure.io", "io"), part("pressure.memory", "memory")],
+    ),
+    Spec::new(
+        "Memory",
+        "memory by use",
+        "bytes",
+        Kind::Stack,
+        &[
+            part("memory.anonymous", "programs"),
+            part("memory.slab", "kernel's slab"),
+            part("memory.buffers", "buffers"),
+            part("memory.cached", "page cache"),
+            part("memory.cache", "cache"),
+            part("memory.free", "free"),
         ],
-    },
-    Spec {
-        section: "CPU",
-        title: "interrupts and context switches",
-        unit: "1/s",
-        kind: Kind::Lines,
-        sources: &[
-            source("proc", "load.csv", Rows::Of(""), SWITCHES, 1.0),
-            source("vmstat", "vmstat.csv", Rows::Of(""), SWITCHES, 1.0),
+    ),
+    Spec::new(
+        "Memory",
+        "paging",
+        "1/s",
+        Kind::Lines,
+        &[
+            part("memory.major_faults", "major faults"),
+            part("swap.in_pages", "pages swapped in"),
+            part("swap.out_pages", "pages swapped out"),
         ],
-    },
-    Spec {
-        section: "CPU",
-        title: "interrupts, by CPU",
-        unit: "1/s",
-        kind: Kind::Heat,
-        sources: &[source("mpstat", "mpstat.csv", Rows::EachBut("all"), &[("interrupts_per_s", "")], 1.0)],
-    },
-    Spec {
-        section: "Pressure",
-        title: "time in which some task waited",
-        unit: "%",
-        kind: Kind::Lines,
-        sources: &[source("proc", "pressure.csv", Rows::Each, &[("some_percent", "")], 1.0)],
-    },
-    Spec {
-        section: "Memory",
-        title: "memory by use",
-        unit: "bytes",
-        kind: Kind::Stack,
-        sources: &[
-            source(
-                "proc",
-                "memory.csv",
-                Rows::Of(""),
-                &[
-                    ("anonymous_kib", "programs"),
-                    ("slab_kib", "kernel's slab"),
-                    ("buffers_kib", "buffers"),
-                    ("cached_kib", "page cache"),
-                    ("free_kib", "free"),
-                ],
-                1024.0,
-            ),
-            source(
-                "vmstat",
-                "vmstat.csv",
-                Rows::Of(""),
-                &[("buffers_kib", "buffers"), ("cache_kib", "cache"), ("free_kib", "free")],
-                1024.0,
-            ),
+    ),
+    Spec::new(
+        "Disks",
+        "read and written",
+        "bytes/s",
+        Kind::Lines,
+        &[part("disk.read_bytes", "read"), part("disk.write_bytes", "written")],
+    )
+    .each(),
+    Spec::new(
+        "Disks",
+        "time of a request",
+        "ms",
+        Kind::Lines,
+        &[part("disk.read_latency", "read"), part("disk.write_latency", "write")],
+    )
+    .each(),
+    Spec::new("Disks", "busy, by device", "%", Kind::Heat, &[part("disk.busy", "")]).each(),
+    Spec::new(
+        "Network",
+        "received and sent",
+        "bytes/s",
+        Kind::Lines,
+        &[part("net.rx_bytes", "in"), part("net.tx_bytes", "out")],
+    )
+    .each(),
+    Spec::new(
+        "Network",
+        "errors and drops",
+        "packets/s",
+        Kind::Lines,
+        &[
+            part("net.rx_errors", "errors in"),
+            part("net.rx_drops", "drops in"),
+            part("net.tx_errors", "errors out"),
+            part("net.tx_drops", "drops out"),
         ],
-    },
-    Spec {
-        section: "Memory",
-        title: "paging",
-        unit: "1/s",
-        kind: Kind::Lines,
-        sources: &[source(
-            "proc",
-            "paging.csv",
-            Rows::Of(""),
-            &[
-                ("major_faults_per_s", "major faults"),
-                ("swap_in_pages_per_s", "pages swapped in"),
-                ("swap_out_pages_per_s", "pages swapped out"),
-            ],
-            1.0,
-        )],
-    },
-    Spec {
-        section: "Disks",
-        title: "read and written",
-        unit: "bytes/s",
-        kind: Kind::Lines,
-        sources: &[
-            source(
-                "proc",
-                "disk.csv",
-                Rows::Each,
-                &[("read_bytes_per_s", "read"), ("write_bytes_per_s", "written")],
-                1.0,
-            ),
-            source(
-                "iostat",
-                "iostat.csv",
-                Rows::Each,
-                &[("read_kib_per_s", "read"), ("write_kib_per_s", "written")],
-                1024.0,
-            ),
+    )
+    .each(),
+    Spec::new(
+        "Network",
+        "TCP",
+        "1/s",
+        Kind::Lines,
+        &[
+            part("tcp.retransmits", "segments sent again"),
+            part("tcp.resets", "connections reset"),
+            part("tcp.failed_opens", "connections refused"),
+            part("tcp.active_opens", "connections opened"),
+            part("tcp.passive_opens", "connections accepted"),
         ],
-    },
-    Spec {
-        section: "Disks",
-        title: "time of a request",
-        unit: "ms",
-        kind: Kind::Lines,
-        sources: &[
-            source("proc", "disk.csv", Rows::Each, &[("read_await_ms", "read"), ("write_await_ms", "write")], 1.0),
-            source("iostat", "iostat.csv", Rows::Each, &[("read_await_ms", "read"), ("write_await_ms", "write")], 1.0),
-        ],
-    },
-    Spec {
-        section: "Disks",
-        title: "busy, by device",
-        unit: "%",
-        kind: Kind::Heat,
-        sources: &[
-            source("proc", "disk.csv", Rows::Each, &[("util_percent", "")], 1.0),
-            source("iostat", "iostat.csv", Rows::Each, &[("util_percent", "")], 1.0),
-        ],
-    },
-    Spec {
-        section: "Network",
-        title: "received and sent",
-        unit: "bytes/s",
-        kind: Kind::Lines,
-        sources: &[
-            source("proc", "net.csv", Rows::Each, &[("rx_bytes_per_s", "in"), ("tx_bytes_per_s", "out")], 1.0),
-            source("sar", "sar-network.csv", Rows::Each, &[("rx_kib_per_s", "in"), ("tx_kib_per_s", "out")], 1024.0),
-        ],
-    },
-    Spec {
-        section: "Network",
-        title: "errors and drops",
-        unit: "packets/s",
-        kind: Kind::Lines,
-        sources: &[source(
-            "proc",
-            "net.csv",
-            Rows::Each,
-            &[
-                ("rx_errors_per_s", "errors in"),
-                ("rx_drops_per_s", "drops in"),
-                ("tx_errors_per_s", "errors out"),
-                ("tx_drops_per_s", "drops out"),
-            ],
-            1.0,
-        )],
-    },
-    Spec {
-        section: "Network",
-        title: "TCP",
-        unit: "1/s",
-        kind: Kind::Lines,
-        sources: &[source(
-            "sar",
-            "sar-tcp.csv",
-            Rows::Of(""),
-            &[
-                ("retransmits_per_s", "segments sent again"),
-                ("established_resets_per_s", "connections reset"),
-                ("failed_opens_per_s", "connections refused"),
-                ("active_opens_per_s", "connections opened"),
-                ("passive_opens_per_s", "connections taken"),
-            ],
-            1.0,
-        )],
-    },
+    ),
 ];
-
-/// Tables that the pictures above and [`processes`] show the most of.
-pub(super) const SHOWN: [&str; 6] = ["proc", "mpstat", "vmstat", "iostat", "sar", "pidstat"];

@@ -14,7 +14,7 @@ use super::{HostPage, Meta, pack};
 use crate::{
     findings::{self, Finding, figure},
     frame,
-    metrics::{Figures, Metric},
+    metrics::{self, Figures},
     place::{self, Place},
     plan,
     size::bytes,
@@ -76,7 +76,7 @@ pub(super) fn page(
                 main #main {
                     noscript { p { "The charts need a script that is part of this file. Tables and links work without it." } }
                     (ran(manifest, meta))
-                    (found(&findings, meta, figures.values().any(|figures| !figures.is_empty())))
+                    (found(&findings, meta, figures.values().any(|host| !host.figures.is_empty())))
                     @if !meta.fleet.is_empty() {
                         section #fleet {
                             h2 { "Fleet" }
@@ -302,7 +302,7 @@ fn found(findings: &[Finding], meta: &Meta, measured: bool) -> Markup {
                 p { "No rule found anything: no resource was at its end" @if !meta.fleet.is_empty() { ", and no host differs from the others" } "." }
             }
             ul .findings { @for finding in findings {
-                li class=(match finding.level { findings::Level::Saturated => "saturated", findings::Level::Outlier => "outlier", findings::Level::Note => "note" }) {
+                li class=(match finding.level { findings::Level::Disagreement => "disagreement", findings::Level::Saturated => "saturated", findings::Level::Outlier => "outlier", findings::Level::Note => "note" }) {
                     div .finding-title { (finding.title) }
                     div { b { (summary::join(&finding.hosts.iter().map(String::as_str).collect::<Vec<_>>())) } }
                     div { (finding.detail) }
@@ -318,20 +318,19 @@ fn found(findings: &[Finding], meta: &Meta, measured: bool) -> Markup {
 
 /// The figures of every host as numbers.
 fn tables(figures: &Figures, hosts: &BTreeMap<String, HostPage>) -> Markup {
-    let metrics: Vec<Metric> =
-        Metric::ALL.into_iter().filter(|metric| figures.values().any(|of| of.contains_key(metric))).collect();
+    let metrics = metrics::all(figures.values());
     html! {
         section #tables {
             h2 { "Tables" }
             @if metrics.is_empty() { p { "There are no figures." } } @else {
             p .soft { "Mean and, in brackets, the greatest sample." }
             div .scroll tabindex="0" role="region" aria-label="Figures of every host" { table {
-                thead { tr { th scope="col" { "host" } @for metric in &metrics { th .num scope="col" { (metric.title()) ", " (metric.unit()) } } } }
+                thead { tr { th scope="col" { "host" } @for metric in &metrics { th .num scope="col" { (metric.title) @if !metric.unit.is_empty() { ", " (metric.unit) } } } } }
                 tbody { @for (name, of) in figures { tr {
                     th scope="row" { (name) }
                     @for metric in &metrics {
-                        td .num { @match of.get(metric).and_then(|series| Some((series.mean()?, series.most()?))) {
-                            Some((mean, most)) => { (figure(mean)) " (" (figure(most)) ")" }
+                        td .num { @match of.figures.get(metric).and_then(|of| Some((of.series.mean()?, of.series.most()?, &of.profiler))) {
+                            Some((mean, most, profiler)) => { span title=(format!("from {profiler}")) { (figure(mean)) " (" (figure(most)) ")" } }
                             None => { span .soft { "–" } }
                         } }
                     }

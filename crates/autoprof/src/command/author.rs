@@ -6,7 +6,7 @@ use autoprof_loader::{Plugins, load_into};
 use autoprof_plugin::conformance::{self, Check, Verdict};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{cli::Global, exit::Failure, print, wire};
+use crate::{cli::Global, exit::Failure, print, print_json, wire};
 
 const MANIFEST: &str = include_str!("../template/Cargo.toml.in");
 const LIBRARY: &str = include_str!("../template/lib.rs.in");
@@ -81,7 +81,7 @@ pub fn test(global: &Global, file: &Utf8Path, json: bool) -> Result<u8, Failure>
     if json {
         let all: Vec<_> =
             results.iter().map(|(name, checks)| serde_json::json!({"profiler": name, "checks": checks})).collect();
-        print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+        print_json(&all);
     } else {
         let note = &candidate.note;
         print(&format!(

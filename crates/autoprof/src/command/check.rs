@@ -5,7 +5,7 @@ use autoprof_core::{
     Host,
     event::RunEventKind,
     job::Require,
-    manifest::{HostStep, Manifest, ProfilerState, RunSettings, Sudo},
+    manifest::{HostRecord, Manifest, ProfilerState, RunSettings, Sudo},
     profilers::Profilers,
     run::Recorder,
 };
@@ -18,7 +18,7 @@ use crate::{
     cli::{Check, Global},
     command::run::runtime,
     exit::Failure,
-    paint, print,
+    paint, print, print_json,
     wire::{self, Asked, Life},
 };
 
@@ -34,7 +34,7 @@ pub fn check(global: &Global, check: &Check) -> Result<u8, Failure> {
     if check.sudoers {
         print(&sudoers(&survey));
     } else if check.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
+        print_json(&survey.hosts);
     } else {
         print(&verdicts(&survey, paint(global, std::io::stdout().is_terminal())));
     }
@@ -56,7 +56,7 @@ pub fn survey(global: &Global, settings: RunSettings, asked: Asked) -> Result<Ma
         settings: Box::new(settings.clone()),
     };
     let recorder = Arc::new(Recorder::create(directory, created, Vec::new())?);
-    let store = Arc::new(wire::store(global));
+    let store = Arc::new(wire::store(global)?);
     let mut profilers = Profilers::new(asked.set, asked.registry, Arc::clone(&recorder), store, settings);
     runtime()?.block_on(visit(&mut profilers, &asked.hosts));
     Ok(recorder.manifest())
@@ -69,10 +69,7 @@ async fn visit(profilers: &mut Profilers, hosts: &[Host]) {
 
 /// Whether every profiler that was named, and every host, would work.
 pub fn all_can_run(survey: &Manifest) -> bool {
-    survey
-        .hosts
-        .values()
-        .all(|host| host.step != HostStep::Failed && host.profilers.values().all(|p| p.state != ProfilerState::Failed))
+    survey.hosts.values().all(HostRecord::is_usable)
 }
 
 fn verdicts(survey: &Manifest, paint: Paint) -> String {

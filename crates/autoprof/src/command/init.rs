@@ -7,9 +7,10 @@ use std::{
 
 use autoprof_core::{
     Args, Value,
+    atomic_file::AtomicFile,
     encoder::ProfilerInfo,
     job::JobFile,
-    manifest::{HostStep, Manifest},
+    manifest::{Manifest, Readiness},
     profiler::Origin,
     profilers::ProfilerSet,
 };
@@ -88,7 +89,7 @@ fn settings(reach: &Reach) -> Vec<String> {
 
 /// Says which hosts could not be looked at, and gives their number.
 fn say_lost(survey: &Manifest) -> usize {
-    let lost = survey.hosts.values().filter(|host| host.step == HostStep::Failed || host.facts.is_none());
+    let lost = survey.hosts.values().filter(|host| host.readiness != Readiness::Surveyed);
     lost.map(|host| {
         for error in &host.errors {
             screen::line(&format!("{}: {}: {}", host.host, error.step, error.message));
@@ -101,11 +102,19 @@ fn say_lost(survey: &Manifest) -> usize {
 }
 
 fn write(init: &Init, text: &str) -> Result<(), Failure> {
-    let opened = match init.force {
-        true => File::create(&init.output),
-        false => File::create_new(&init.output),
+    let written = if init.force && (init.output.is_file() || !init.output.exists()) {
+        AtomicFile::create(&init.output)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.finish()))
+    } else if init.force {
+        // A device or a FIFO.
+        File::create(&init.output).and_then(|mut file| file.write_all(text.as_bytes()))
+    } else {
+        File::create_new(&init.output).and_then(|mut file| {
+            // What is half there would be taken for somebody's own file by the next try.
+            file.write_all(text.as_bytes()).inspect_err(|_| drop(std::fs::remove_file(&init.output)))
+        })
     };
-    match opened.and_then(|mut file| file.write_all(text.as_bytes())) {
+    match written {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(there_already(&init.output)),
         Err(e) => Err(Failure::usage(format!("cannot write {}: {e}", init.output))),

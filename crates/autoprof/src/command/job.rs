@@ -5,13 +5,13 @@ use camino::Utf8Path;
 use crate::{
     cli::{self, Global, Job, Reach, Targets},
     exit::Failure,
-    print, screen, wire,
+    print, print_json, screen, wire,
 };
 
 /// Works with job files.
 pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
     match job {
-        Job::Schema => print(&pretty(&JobFile::schema())),
+        Job::Schema => print_json(&JobFile::schema()),
         Job::Check { file } => {
             let read = wire::read_job(Some(file))?;
             let targets = Targets { job: Some(file.clone()), reach: Reach::default(), profilers: Vec::new() };
@@ -25,12 +25,8 @@ pub fn job(global: &Global, job: &Job) -> Result<u8, Failure> {
 
 /// Prints the JSON Schema of manifests.
 pub fn manifest_schema() -> Result<u8, Failure> {
-    print(&pretty(&Manifest::json_schema()));
+    print_json(&Manifest::json_schema());
     Ok(0)
-}
-
-fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
 }
 
 /// Writes the manual's pages.

@@ -9,7 +9,7 @@ use autoprof_core::{
 };
 use autoprof_report::plan::invocation_lines;
 
-use crate::{cli, cli::Global, exit::Failure, print, wire};
+use crate::{cli, cli::Global, exit::Failure, print, print_json, wire};
 
 /// Lists profilers, or shows one.
 pub fn profilers(global: &Global, asked: &cli::Profilers) -> Result<u8, Failure> {
@@ -18,7 +18,7 @@ pub fn profilers(global: &Global, asked: &cli::Profilers) -> Result<u8, Failure>
     infos.sort_by(|a, b| a.name.cmp(&b.name));
     let Some(name) = &asked.name else {
         if asked.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&infos).unwrap_or_default()));
+            print_json(&infos);
         } else {
             list(&infos);
         }
@@ -35,7 +35,7 @@ pub fn profilers(global: &Global, asked: &cli::Profilers) -> Result<u8, Failure>
         });
     };
     if asked.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(info).unwrap_or_default()));
+        print_json(info);
         return Ok(0);
     }
     show(info);
@@ -153,7 +153,7 @@ pub fn plugins(global: &Global, json: bool) -> Result<u8, Failure> {
             })
         });
         let all: Vec<serde_json::Value> = rows.collect();
-        print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+        print_json(&all);
         return Ok(0);
     }
     let width = |column: fn(&Row) -> &String| rows.iter().map(|r| column(r).len()).max().unwrap_or(0);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use autoprof_core::{
     clean::{self, Sweep},
     protocol::{Kept, Swept},
-    run,
+    run::{self, RunError},
+    trust::TrustError,
 };
 use autoprof_report::size::bytes;
 
@@ -12,7 +13,7 @@ use crate::{
     cli::{Clean, Global, Remove},
     command::run::runtime,
     exit::Failure,
-    print,
+    print, print_json,
     wire::{self, Life},
 };
 
@@ -26,6 +27,11 @@ pub fn remove(_: &Global, remove: &Remove) -> Result<u8, Failure> {
             let message = format!("{wanted:?} is only the beginning of {}", directory.file_name().unwrap_or_default());
             return Err(Failure::Usage { message, hint: Some("rm takes whole ids, or directories".into()) });
         }
+        match run::check(&directory, wire::run_trust(remove.trust)) {
+            // Removing follows no link.
+            Err(RunError::Untrusted { source: TrustError::Odd { .. }, .. }) if remove.force => {}
+            other => other?,
+        }
         let how = if remove.force { run::Removal::Forced } else { run::Removal::WhenOver };
         let removed = run::remove(&directory, how)?;
         print(&format!("removed {removed}\n"));
@@ -38,7 +44,7 @@ pub fn clean(global: &Global, clean: &Clean) -> Result<u8, Failure> {
     let job = wire::read_job(clean.targets.job.as_deref())?;
     let asked = wire::asked(global, &clean.targets, &job)?;
     let settings = wire::settings(&clean.targets.reach, &job, None, Life::Attached { lease: None });
-    let store = Arc::new(wire::store(global));
+    let store = Arc::new(wire::store(global)?);
     let how = match (clean.dry_run, clean.with_results) {
         (true, _) => Sweep::List,
         (false, false) => Sweep::Remove,
@@ -51,7 +57,7 @@ pub fn clean(global: &Global, clean: &Clean) -> Result<u8, Failure> {
             Err(e) => (host.clone(), serde_json::json!({ "error": e })),
         });
         let all: serde_json::Map<String, serde_json::Value> = hosts.collect();
-        print(&format!("{:#}\n", serde_json::Value::Object(all)));
+        print_json(&all);
     } else {
         for (host, swept) in &found {
             match swept {

@@ -13,7 +13,7 @@ use crate::{
     cli::{Global, Run, RunOptions, Start},
     command::{check, report::render},
     exit::{self, Failure},
-    interrupt, paint, print,
+    interrupt, paint, print, print_json,
     screen::{Say, Screen, TestStdout},
     wire::{self, Asked, Life},
 };
@@ -49,7 +49,7 @@ pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
     let stdout = if options.json { TestStdout::Stderr } else { TestStdout::Stdout };
-    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, stdout);
+    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, stdout)?;
     if work == Work::UntilInterrupted && wire::say(global) >= Say::Phases {
         crate::screen::line("no test and no duration: profiling until Ctrl-C");
     }
@@ -58,12 +58,11 @@ pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     screen.close();
     let outcome = outcome?;
     conclude(global, &outcome, options.json);
-    if !run.no_report {
-        render(global, &outcome);
-    }
+    let code = exit::of_run(&outcome);
+    let code = if run.no_report { code } else { render(global, &outcome, code) };
     // Plugins have threads of their own; what a second interruption left running must not hold the exit.
     runtime.shutdown_background();
-    Ok(exit::of_run(&outcome))
+    Ok(code)
 }
 
 /// Starts profilers and leaves them running.
@@ -78,7 +77,7 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
-    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, TestStdout::Stdout);
+    let env = wire::environment(global, Arc::clone(&asked.registry), interrupts, &screen, TestStdout::Stdout)?;
     let plan = wire::plan(asked, options, &job, Work::UntilInterrupted, Life::Detached);
     let ends = Span(std::time::Duration::from_millis(plan.settings.max_duration_ms));
     if job.test.is_some() {
@@ -92,7 +91,7 @@ pub fn start(global: &Global, start: &Start) -> Result<u8, Failure> {
         return Ok(exit::of_run(&outcome));
     }
     if options.json {
-        print(&format!("{}\n", result_json(&outcome)));
+        print_json(&result_json(&outcome));
     } else {
         print(&format!("{}\n", outcome.manifest.id));
     }
@@ -108,7 +107,7 @@ fn dry_run(global: &Global, options: &RunOptions, job: &JobFile, asked: Asked) -
     let settings = wire::settings(&options.targets.reach, job, Some(options), Life::Attached { lease: None });
     let survey = check::survey(global, settings, asked)?;
     if options.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&survey.hosts).unwrap_or_default()));
+        print_json(&survey.hosts);
     } else {
         print(&autoprof_report::plan::commands(&survey));
     }
@@ -118,7 +117,7 @@ fn dry_run(global: &Global, options: &RunOptions, job: &JobFile, asked: Asked) -
 /// Says how the run went and where its results are.
 pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
     if json {
-        print(&format!("{}\n", result_json(outcome)));
+        print_json(&result_json(outcome));
     }
     let paint = paint(global, std::io::stderr().is_terminal());
     if wire::say(global) >= Say::Phases {
@@ -154,13 +153,12 @@ pub fn conclude(global: &Global, outcome: &Outcome, json: bool) {
 }
 
 /// The machine-readable result.
-fn result_json(outcome: &Outcome) -> String {
-    let result = serde_json::json!({
+fn result_json(outcome: &Outcome) -> serde_json::Value {
+    serde_json::json!({
         "id": outcome.manifest.id,
         "directory": outcome.directory,
         "exit_status": exit::of_run(outcome),
         "left": outcome.left.iter().map(|(host, dir)| serde_json::json!({"host": host, "directory": dir})).collect::<Vec<_>>(),
         "manifest": outcome.manifest,
-    });
-    serde_json::to_string_pretty(&result).unwrap_or_default()
+    })
 }

@@ -16,7 +16,7 @@ use crate::{
         run::{conclude, runtime},
     },
     exit::{self, Failure},
-    interrupt, paint, print,
+    hosts, interrupt, paint, print, print_json,
     screen::{Screen, TestStdout},
     wire,
 };
@@ -28,7 +28,7 @@ pub fn status(global: &Global, status: &Status) -> Result<u8, Failure> {
         let directory = run::find(wanted, &status.results)?;
         let manifest = run::read(&directory)?;
         if status.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&manifest).unwrap_or_default()));
+            print_json(&manifest);
         } else {
             print(&format!("{}\n{}", headline(&manifest), summary(&manifest, paint)));
         }
@@ -37,7 +37,7 @@ pub fn status(global: &Global, status: &Status) -> Result<u8, Failure> {
     let manifests = run::list(&status.results).into_iter().filter_map(|id| run::read(&status.results.join(id)).ok());
     if status.json {
         let all: Vec<Manifest> = manifests.collect();
-        print(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+        print_json(&all);
     } else {
         let lines: Vec<String> = manifests.map(|m| format!("{}\n", headline(&m))).collect();
         match lines.as_slice() {
@@ -90,10 +90,8 @@ pub fn stop(global: &Global, one: &OneRun) -> Result<u8, Failure> {
 pub fn report(global: &Global, one: &OneRun, no_report: bool) -> Result<u8, Failure> {
     let outcome = with_run(global, &one.which, conduct::report)?;
     conclude(global, &outcome, one.json);
-    if !no_report {
-        render(global, &outcome);
-    }
-    Ok(exit::of_run(&outcome))
+    let code = exit::of_run(&outcome);
+    Ok(if no_report { code } else { render(global, &outcome, code) })
 }
 
 /// Lists runs.
@@ -106,10 +104,10 @@ pub fn attach(global: &Global, attach: &Attach) -> Result<u8, Failure> {
     let duration = attach.duration;
     let outcome = with_run(global, &attach.which, async |run, env| conduct::attach(run, env, duration).await)?;
     conclude(global, &outcome, attach.json);
-    render(global, &outcome);
+    let code = render(global, &outcome, exit::of_run(&outcome));
     // A status that nobody knows is not one that a script should take for success.
     let unknown = outcome.manifest.test.as_ref().is_some_and(|test| test.exit_code == Some(u8::MAX));
-    Ok(match exit::of_run(&outcome) {
+    Ok(match code {
         0 if unknown => exit::PROFILING_FAILED,
         code => code,
     })
@@ -128,16 +126,17 @@ fn with_run<T>(
     work: impl AsyncFnOnce(&Utf8Path, conduct::Environment) -> Result<T, conduct::ConductError>,
 ) -> Result<T, Failure> {
     let directory = run::find(&which.run, &which.results)?;
+    run::check(&directory, wire::run_trust(which.trust))?;
     let manifest = run::read(&directory)?;
     let registry = Arc::new(registry_of(global, &manifest)?);
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
-    let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout);
+    let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout)?;
     if let Some(config) = which.ssh_config.clone() {
         env.update_host = Some(Arc::new(move |host| {
-            if host.transport == "ssh" {
+            if hosts::takes_ssh_options(host) {
                 host.options.insert("ssh_config".to_owned(), config.to_string());
             }
         }));

@@ -9,22 +9,28 @@ use camino::{Utf8Path, Utf8PathBuf};
 /// A file that is written beside its place, and put there when it is whole. Dropped before that, it leaves what is there
 /// as it is.
 #[derive(Debug)]
-pub struct Whole {
+pub struct AtomicFile {
     path: Utf8PathBuf,
     /// Where it is written; none once it is in its place.
     part: Option<Utf8PathBuf>,
     file: BufWriter<File>,
 }
 
-impl Whole {
+impl AtomicFile {
     /// Begins a file; where its place is a link, that stays one.
     ///
     /// # Errors
     /// When no file can be made beside its place.
     pub fn create(path: &Utf8Path) -> io::Result<Self> {
         let path = path.canonicalize_utf8().unwrap_or_else(|_| path.to_owned());
-        let part = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default()));
-        let file = BufWriter::new(File::create(&part)?);
+        let part =
+            path.with_file_name(format!(".{}.part-{}", path.file_name().unwrap_or_default(), std::process::id()));
+        // What another process of this number left, or put there to be written through: a link is removed, not followed.
+        match fs::remove_file(&part) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = BufWriter::new(File::create_new(&part)?);
         Ok(Self { path, part: Some(part), file })
     }
 
@@ -43,7 +49,7 @@ impl Whole {
     }
 }
 
-impl Write for Whole {
+impl Write for AtomicFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.file.write(data)
     }
@@ -53,7 +59,7 @@ impl Write for Whole {
     }
 }
 
-impl Drop for Whole {
+impl Drop for AtomicFile {
     /// What is left is a part that nobody asked for.
     fn drop(&mut self) {
         if let Some(part) = &self.part {
@@ -73,14 +79,29 @@ mod tests {
         let (path, link) = (directory.join("file"), directory.join("link"));
         fs::write(&path, "before").unwrap();
         std::os::unix::fs::symlink("file", &link).unwrap();
-        let mut given_up = Whole::create(&path).unwrap();
+        let mut given_up = AtomicFile::create(&path).unwrap();
         given_up.write_all(b"half").unwrap();
         drop(given_up);
         assert_eq!(fs::read_to_string(&path).unwrap(), "before");
-        let mut file = Whole::create(&link).unwrap();
+        let mut file = AtomicFile::create(&link).unwrap();
         file.write_all(b"after").unwrap();
         file.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert!(link.is_symlink() && directory.read_dir_utf8().unwrap().count() == 2);
+    }
+
+    #[test]
+    fn link_in_place_of_the_part_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(directory.path()).unwrap();
+        let victim = directory.join("victim");
+        fs::write(&victim, "mine").unwrap();
+        let part = directory.join(format!(".file.part-{}", std::process::id()));
+        std::os::unix::fs::symlink(&victim, part).unwrap();
+        let mut file = AtomicFile::create(&directory.join("file")).unwrap();
+        file.write_all(b"text").unwrap();
+        file.finish().unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "text");
     }
 }
