@@ -88,7 +88,8 @@ fn odd_files_of_a_host_cost_only_themselves() {
     assert_eq!(state(&manifest, "h1", "command"), "partial", "{done}");
     let record = &manifest["hosts"]["h1"]["profilers"]["command"];
     let reason = record["reason"].as_str().unwrap();
-    for cause in ["more than 255 bytes", "more than 1024 bytes", "command/fifo: it is a FIFO", "socket: it is a socket"] {
+    for cause in ["more than 255 bytes", "more than 1024 bytes", "command/fifo: it is a FIFO", "socket: it is a socket"]
+    {
         assert!(reason.contains(cause), "{cause}: {reason}");
     }
     let own = out.join("hosts/h1/command");
@@ -213,7 +214,12 @@ fn architecture_that_is_no_word_is_neither_shown_raw_nor_offered_to_be_pasted() 
         return;
     }
     let scratch = Scratch::new();
-    for arch in ["x86;$(touch${IFS}evil)", "\\033[2J\\342\\200\\256x86", "../../../../bin", "x86_64_that_is_far_too_long_to_be_one"] {
+    for arch in [
+        "x86;$(touch${IFS}evil)",
+        "\\033[2J\\342\\200\\256x86",
+        "../../../../bin",
+        "x86_64_that_is_far_too_long_to_be_one",
+    ] {
         let bin = scratch.path("bin");
         fs::create_dir_all(&bin).unwrap();
         let uname = scratch.write("bin/uname", &format!("#!/bin/sh\nprintf '{arch}\\n'\n"));
@@ -378,7 +384,9 @@ fn files_of_a_run_directory_are_bounded() {
     }
     fs::remove_file(&events).unwrap();
     lab::run(Command::new("mkfifo").arg(events.as_str()), LONG).expect_success();
-    for command in [&["status", out.as_str()][..], &["show", out.as_str()], &["ls", "--results", scratch.path("").as_str()]] {
+    for command in
+        [&["status", out.as_str()][..], &["show", out.as_str()], &["ls", "--results", scratch.path("").as_str()]]
+    {
         // It ends, whatever it says.
         let done = run(command);
         assert!(command[0] == "ls" || done.code() != 0, "{done}");
