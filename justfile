@@ -73,6 +73,11 @@ stage: (client arch) (relay arch)
     cargo build --quiet --workspace --exclude autoprof-client --exclude autoprof-relay --exclude autoprof-tests
     scripts/install.sh debug {{stage}}
 
+# Compare how ssh_config is read with `ssh -G`, over COUNT generated configurations of a random seed
+ssh-config-test COUNT="20000" SEED=`od -An -N6 -tu8 /dev/urandom | tr -d ' '`: setup
+    SSH_CONFIG_COUNT={{COUNT}} SSH_CONFIG_SEED={{SEED}} cargo test --quiet -p autoprof-transport-ssh --lib \
+        ssh_config::differential -- --nocapture
+
 # Look for bytes that break a reader (archive control convert events hosts job note), beginning from fuzz/corpus
 fuzz TARGET SECONDS="60":
     command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
@@ -80,6 +85,10 @@ fuzz TARGET SECONDS="60":
     cp Cargo.lock fuzz/
     ASAN_OPTIONS=quarantine_size_mb=64 RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
         -max_total_time={{SECONDS}} -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=8192 -entropic_scale_per_exec_time=1
+
+# Compare COUNT inventories by chance with what Ansible makes of them
+inventory-test COUNT="5000" SEED=`date +%s`: setup
+    INVENTORY_COUNT={{COUNT}} INVENTORY_SEED={{SEED}} cargo test --quiet -p autoprof-core --test inventory -- --nocapture
 
 # Inject faults into runs, with options such as --runs 200 --seed 7 --fault reboot (as root, for hosts in namespaces)
 torture *ARGS: setup stage

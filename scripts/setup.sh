@@ -6,11 +6,25 @@ set -euo pipefail
 wanted=(sshd:openssh-server ssh:openssh-client setsid:util-linux nsenter:util-linux setpriv:util-linux sudo:sudo vmstat:procps mpstat:sysstat perf:perf fish:fish tcsh:tcsh zsh:zsh ksh:ksh busybox:busybox taskset:util-linux shellcheck:shellcheck nats-server:nats-server mosquitto:mosquitto mosquitto_sub:mosquitto-clients chromium:chromium strace:strace tcpdump:tcpdump bpftrace:bpftrace trace-cmd:trace-cmd blktrace:blktrace numastat:numactl inotifywait:inotify-tools powertop:powertop faketime:faketime python3:python3 tar:tar cc:gcc mmdebstrap:mmdebstrap)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
+# What inventories are compared with: Ansible, in an environment of its own beside the build.
+ansible() {
+    local venv="$root/target/ansible-venv"
+    if [ -x "$venv/bin/ansible-inventory" ]; then
+        return
+    fi
+    echo "setup: installing ansible-core into target/ansible-venv" >&2
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'ansible-core==2.19.*'
+}
+root=$(cd "$(dirname "$0")/.." && pwd)
+
 missing=()
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 for pair in "${wanted[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if [ "${#missing[@]}" -eq 0 ]; then
+    ansible
     exit 0
 fi
 
@@ -23,7 +37,8 @@ name() {
         dnf:shellcheck | zypper:shellcheck) echo ShellCheck ;;
         pacman:openssh-server | pacman:openssh-client | zypper:openssh-server) echo openssh ;;
         pacman:procps) echo procps-ng ;;
-        pacman:python3) echo python ;;
+        pacman:python3 | pacman:python3-venv) echo python ;;
+        dnf:python3-venv | zypper:python3-venv) echo python3 ;;
         dnf:mosquitto-clients | pacman:mosquitto-clients) echo mosquitto ;;
         *) echo "$2" ;;
     esac
@@ -60,3 +75,4 @@ if [ "${install[0]}" = apt-get ]; then
     export DEBIAN_FRONTEND=noninteractive
 fi
 "${install[@]}" "${packages[@]}" >/dev/null
+ansible

@@ -1,5 +1,5 @@
 //! Hosts that are not as one would wish: each gives its stated outcome.
-use crate::support::{LONG, Scratch, autoprof, hosts, run_on, state};
+use crate::support::{LONG, Scratch, autoprof, hosts, run, run_on, state};
 
 /// What a run on one special host and one plain host (`h2`) gives, with `--require any` so that it goes on.
 fn outcome(builder: lab::LabBuilder, profilers: &[&str]) -> (lab::Lab, serde_json::Value, lab::Finished) {
@@ -243,4 +243,55 @@ fn the_hosts_of_an_inventorys_group_are_profiled() {
     let manifest = lab::manifest(&out);
     assert_eq!(manifest["hosts"].as_object().unwrap().keys().collect::<Vec<_>>(), ["h2"]);
     lab.assert_clean();
+}
+
+#[test]
+fn options_of_ssh_reach_a_host_in_every_command() {
+    if lab::skip_unless(&["sshd"]) {
+        return;
+    }
+    let lab = hosts(2).start();
+    let scratch = Scratch::new();
+    let results = scratch.path("runs");
+    let (host, gate) = (lab[1].address(), lab[2].address());
+    let gate_named = |name: &str| {
+        let known = lab.known_hosts();
+        format!(
+            "Host {name}\n HostName {}\n Port {}\n User {}\n UserKnownHostsFile {known}\nHost web\n Port 1\n",
+            gate.ip(),
+            gate.port(),
+            lab.user()
+        )
+    };
+    let config = scratch.write("config", &gate_named("gate"));
+    let options = [
+        format!("HostName={}", host.ip()),
+        format!("Port {}", host.port()),
+        format!("UserKnownHostsFile={}", lab.known_hosts()),
+    ];
+    let mut args = vec!["start", "-w", "web", "-p", "proc", "--results", results.as_str(), "-l", lab.user()];
+    args.extend(["--ssh-config", config.as_str(), "-i", lab.identity().as_str(), "--jump", "gate"]);
+    options.iter().for_each(|option| args.extend(["--ssh-option", option]));
+    let id = run(&args).expect_success().stdout.trim().to_owned();
+
+    // The run knows its options; what is given now comes before them.
+    scratch.write("config", &gate_named("door"));
+    run(&["stop", &id, "--results", results.as_str(), "-J", "door"]).expect_success();
+    let gate = format!("{}@{}:{}", lab.user(), gate.ip(), gate.port());
+    let own = format!("UserKnownHostsFile {}\n", lab.known_hosts());
+    scratch.write("config", &own);
+    run(&["report", &id, "--results", results.as_str(), "--no-report", "-J", &gate]).expect_success();
+    assert_eq!(state(&lab::manifest(&results.join(&id)), "web", "proc"), "ok");
+    lab.assert_clean();
+
+    for (flags, says) in [
+        (vec!["--ssh-option", "Prot=1"], "SSH options: Prot: OpenSSH knows no such keyword"),
+        (vec!["--ssh-config", "/nowhere/at/all"], "cannot read the SSH configuration /nowhere/at/all: no such file"),
+    ] {
+        let check: Vec<&str> = ["check", "-w", "web", "-p", "proc"].into_iter().chain(flags).collect();
+        let refused = run(&check);
+        assert!(refused.code() == 1 && refused.stderr.contains(says), "{refused}");
+    }
+    let bad = run(&["check", "-w", "web", "--ssh-option", "Port"]);
+    assert!(bad.code() == 2 && bad.stderr.contains("an option is KEY=VALUE"), "{bad}");
 }

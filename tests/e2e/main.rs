@@ -9,6 +9,7 @@ mod command_line;
 mod docs;
 mod examples;
 mod faults;
+mod first_hour;
 mod gaps;
 mod groups;
 mod hostile;

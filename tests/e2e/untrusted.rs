@@ -243,6 +243,35 @@ fn architecture_that_is_no_word_is_neither_shown_raw_nor_offered_to_be_pasted() 
 }
 
 #[test]
+fn client_directory_that_somebody_else_made_is_not_entered() {
+    if lab::skip_unless(&["sshd"]) || lab::skip_unless_namespaces() {
+        return;
+    }
+    let lab = hosts(1).start();
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let config = lab.ssh_config();
+    let args = ["start", "--ssh-config", config.as_str(), "-w", "h1", "-p", "proc:0.1", "-o", out.as_str()];
+    run(&args).expect_success();
+    let events = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let directory = events.split("\"directory\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    for process in lab[1].processes() {
+        process.signal(lab::Signal::KILL);
+    }
+    // The client is gone, and what is there now under its name is another user's.
+    let replace = format!(
+        "rm -rf {directory} && mkdir {directory} && printf '#!/bin/sh\ntouch /tmp/witness\n' > {directory}/autoprof-client \
+         && chmod 755 {directory}/autoprof-client && chown -R nobody {directory}"
+    );
+    lab[1].exec(&["sh", "-c", &replace]).expect_success();
+    let done = run(&["stop", out.as_str()]);
+    assert_eq!(done.code(), 125, "{done}");
+    assert!(done.stderr.contains("directory was removed"), "{done}");
+    assert_ne!(lab[1].exec(&["test", "-e", "/tmp/witness"]).code(), 0, "somebody else's program was run: {done}");
+    lab[1].exec(&["rm", "-rf", directory]).expect_success();
+}
+
+#[test]
 fn run_directory_that_others_can_write_needs_trust() {
     let scratch = Scratch::new();
     let out = finished_run(&scratch, &[]);
@@ -344,7 +373,7 @@ fn names_in_a_run_directory_lead_nowhere_else() {
         (format!("\"id\":\"{id}\""), "\"id\":\"../../x\"".into()),
         (format!("\"directory\":\"{directory}\""), format!("\"directory\":\"{evil}\"")),
         (format!("\"directory\":\"{directory}\""), "\"directory\":\"/\"".into()),
-        ("\"path\":\"proc/".into(), "\"path\":\"../../proc/".into()),
+        ("\"path\":\"proc/".into(), "\"path\":\"proc/../../".into()),
         ("\"path\":\"proc/".into(), "\"path\":\"proc//etc/".into()),
         ("\"profiler\":\"proc\"".into(), "\"profiler\":\"../proc\"".into()),
         ("\"signaler\":\"marker\"".into(), "\"signaler\":\"/tmp/x.so\"".into()),
@@ -367,6 +396,34 @@ fn names_in_a_run_directory_lead_nowhere_else() {
         fs::write(&events, &whole).unwrap();
     }
     assert_eq!(run(&["report", out.as_str()]).code(), 0);
+}
+
+#[test]
+fn ssh_configuration_inside_a_run_directory_is_not_used() {
+    let scratch = Scratch::new();
+    let out = finished_run(&scratch, &[]);
+    let witness = scratch.path("witness");
+    let config = out.join("ssh_config");
+    fs::write(&config, format!("Host *\n  ProxyCommand touch {witness}\n")).unwrap();
+    let options = format!("\"transport\":\"ssh\",\"options\":{{\"ssh_config\":\"{config}\"}}");
+    edit(&out, |text| text.replace("\"transport\":\"local\"", &options));
+    // One that the run would go on with.
+    edit(&out, |text| text.lines().filter(|l| !l.contains("finished")).map(|l| l.to_owned() + "\n").collect());
+    for command in [&["attach", out.as_str(), "-d", "0.1"][..], &["stop", out.as_str()]] {
+        for trust in [&[][..], &["--trust"]] {
+            let done = run(&[command, trust].concat());
+            assert_eq!(done.code(), 2, "{done}");
+            assert!(done.stderr.contains("names a file of its own"), "{done}");
+        }
+    }
+    // Elsewhere, where others can write it.
+    let elsewhere = scratch.write("ssh_config", &fs::read_to_string(&config).unwrap());
+    set_mode(&elsewhere, 0o666);
+    edit(&out, |text| text.replace(config.as_str(), elsewhere.as_str()));
+    let done = run(&["stop", out.as_str()]);
+    assert_eq!(done.code(), 2, "{done}");
+    assert!(done.stderr.contains("is not trusted") && done.stderr.contains("--trust"), "{done}");
+    assert!(!witness.exists());
 }
 
 #[test]

@@ -36,6 +36,12 @@ pub const PANIC: &str = if cfg!(panic = "unwind") { "unwind" } else { "abort" };
 const FIELD: char = '\u{1f}';
 /// How a table says that only its quantities are drawn.
 const SUMMARIZED: &str = "summarized";
+/// Maximum number of profilers, and of transports and signalers, of one plugin; of parameters of one profiler.
+const MAX_PARTS: usize = 256;
+/// Longest field, in bytes.
+const MAX_FIELD: usize = 8 << 10;
+/// Longest name, in bytes.
+const MAX_NAME: usize = 128;
 
 /// An ELF note as it lies in the file: `Elf64_Nhdr`, name, description.
 #[repr(C, align(4))]
@@ -211,11 +217,18 @@ impl PluginNote {
         let mut note = Self::default();
         for record in text.lines() {
             // As a writer sees to it: a name or a summary that acts on a terminal is shown before anything is loaded.
-            if record.contains(|c: char| c < ' ' && c != FIELD) {
+            if record.contains(|c: char| (c.is_control() && c != FIELD) || is_bidi(c)) {
                 return Err("it has a control character in it".to_owned());
             }
-            let fields: Vec<&str> = record.split(FIELD).collect();
+            let fields: Vec<&str> = record.split(FIELD).take(16).collect();
+            if fields.iter().any(|field| field.len() > MAX_FIELD) {
+                return Err(format!(
+                    "its record {:?} has a field of more than {MAX_FIELD} bytes",
+                    shortened(fields[0])
+                ));
+            }
             note.take(&fields)?;
+            note.check_bounds()?;
         }
         let needed = [("name", &note.name), ("version", &note.version), ("interface", &note.interface)];
         for (what, value) in needed.into_iter().chain([("panic", &note.panic)]) {
@@ -230,6 +243,25 @@ impl PluginNote {
         let profilers = note.profilers.iter().map(|p| format!("profiler:{}", p.name));
         note.provides.extend(profilers);
         Ok(note)
+    }
+
+    /// Checks that there is no more of anything than can be shown.
+    fn check_bounds(&self) -> Result<(), String> {
+        let last = self.profilers.last();
+        let counts = [
+            (self.profilers.len(), "profilers"),
+            (self.provides.len(), "transports and signalers"),
+            (last.map_or(0, |profiler| profiler.params.len()), "parameters of one profiler"),
+        ];
+        if let Some((_, what)) = counts.iter().find(|(count, _)| *count > MAX_PARTS) {
+            return Err(format!("it has more than {MAX_PARTS} {what}"));
+        }
+        let names = [&*self.name, self.provides.last().map_or("", String::as_str), last.map_or("", |p| &*p.name)];
+        let param = last.and_then(|profiler| profiler.params.last()).map_or("", |param| &*param.name);
+        match names.into_iter().chain([param]).find(|name| name.len() > MAX_NAME) {
+            Some(name) => Err(format!("{:?} is too long for a name", shortened(name))),
+            None => Ok(()),
+        }
     }
 
     fn take(&mut self, fields: &[&str]) -> Result<(), String> {
@@ -295,6 +327,16 @@ impl PluginNote {
     }
 }
 
+/// The beginning of a text.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// Whether a character changes the direction of the text around it.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -346,10 +388,29 @@ mod tests {
         assert_eq!(read("measure\u{1f}a\u{1f}b\u{1f}c\u{1f}d\n"), "a measure comes before any table");
         assert_eq!(PluginNote::read(b"\xff").unwrap_err(), "it is not UTF-8");
         assert_eq!(read("name\u{1f}a\u{1b}[2J\n"), "it has a control character in it");
+        assert_eq!(read("name\u{1f}a\u{202e}b\n"), "it has a control character in it");
+    }
+
+    #[test]
+    fn a_note_has_no_more_than_can_be_shown() {
+        let read = |text: &str| PluginNote::read(text.as_bytes()).unwrap_err();
+        let profilers: String = (0..100_000).map(|n| format!("profiler\u{1f}p{n}\u{1f}\u{1f}\u{1f}\n")).collect();
+        assert_eq!(read(&profilers), "it has more than 256 profilers");
+        let params = "param\u{1f}a\u{1f}bool\u{1f}\u{1f}\u{1f}\u{1f}\n".repeat(300);
+        assert_eq!(
+            read(&format!("profiler\u{1f}p\u{1f}\u{1f}\u{1f}\n{params}")),
+            "it has more than 256 parameters of one profiler"
+        );
+        assert_eq!(read(&"provides\u{1f}transport:x\n".repeat(300)), "it has more than 256 transports and signalers");
+        let long = "a".repeat(9000);
+        assert!(read(&format!("future\u{1f}{long}\n")).contains("a field of more than 8192 bytes"));
+        assert!(
+            read(&format!("profiler\u{1f}{}\u{1f}\u{1f}\u{1f}\n", &long[..200])).contains("is too long for a name")
+        );
     }
 
     fn word() -> impl Strategy<Value = String> {
-        "[^\u{0}-\u{1f}]{0,12}"
+        "[ -~äß€𝄞]{0,12}"
     }
 
     proptest! {

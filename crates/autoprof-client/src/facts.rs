@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(ask("daemon:-V", &at("daemon")), Ok("daemon version 3.4".to_owned()));
         assert!(begun.elapsed().as_secs() < VERSIONS_S, "waited for what holds standard output");
         assert!(matches!(ask("broken:-V", &at("broken")), Err(ToolFault::NotExecutable(_))));
-        assert_eq!(ask("killed:-V", &at("killed")), Err(ToolFault::Status("signal SEGV".to_owned())));
+        assert_eq!(ask("killed:-V", &at("killed")), Err(ToolFault::Status("signal SEGV".into())));
         assert_eq!(ask("hung:-V", &at("hung")), Err(ToolFault::Timeout(VERSIONS_S)));
     }
 }

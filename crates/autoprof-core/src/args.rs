@@ -12,10 +12,13 @@ use crate::{
     encoder::{Param, ParamType, ProfilerInfo},
     error::{ArgError, ArgErrorKind},
     text::nearest,
+    yaml::{self, Content, Node, YamlError},
 };
 
 /// How deep lists and maps may be nested.
 pub const MAX_DEPTH: usize = 32;
+/// Longest text that is looked at for a number, in bytes.
+const MAX_SCALAR: usize = 64;
 
 /// One value of an argument: what YAML and JSON have in common, and nothing else.
 ///
@@ -341,13 +344,17 @@ fn unknown(info: &ProfilerInfo, name: &str) -> ArgError {
     let hint = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean {near:?}?"),
         None if known.is_empty() => "it takes no parameters".to_owned(),
-        None => format!("its parameters are {}", known.join(", ")),
+        None => format!(
+            "its parameters are {}; put a value with commas in quotes: -p \"{}:KEY='A,B'\"",
+            known.join(", "),
+            info.name
+        ),
     };
     ArgError::new(ArgErrorKind::Unknown, message).with_hint(hint)
 }
 
 fn default_of(info: &ProfilerInfo, param: &Param) -> Result<Value, ArgError> {
-    let mut value: Value = serde_yaml::from_str(&param.default).map_err(|e| {
+    let mut value: Value = yaml::from_str(&param.default).map_err(|e| {
         let message = format!("{}: the plugin's default for {} is not YAML", info.name, param.name);
         ArgError::caused(ArgErrorKind::Type, message, &e)
     })?;
@@ -355,16 +362,24 @@ fn default_of(info: &ProfilerInfo, param: &Param) -> Result<Value, ArgError> {
     Ok(value)
 }
 
-/// Checks one value; a single text given for a list becomes a list, and whole numbers in one the texts that were written.
+/// Checks one value. A single text given for a list becomes a list; a number or boolean given for a text is the text
+/// that was written, and a text that is a number or boolean of YAML's is one where the parameter is.
 fn check(info: &ProfilerInfo, param: &Param, value: &mut Value) -> Result<(), ArgError> {
     let as_text = |value: &mut Value| {
-        if let Value::Int(number) = value {
-            *value = Value::Str(number.to_string());
+        if matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_)) {
+            *value = Value::Str(value.to_string());
         }
     };
     match (param.kind, &mut *value) {
         (ParamType::Strings, Value::List(values)) => values.iter_mut().for_each(as_text),
-        (ParamType::Strings, one) => as_text(one),
+        (ParamType::Strings | ParamType::String, one) => as_text(one),
+        (ParamType::Bool | ParamType::Integer | ParamType::Number, Value::Str(text)) => {
+            let scalar = Some(&*text).filter(|text| text.len() <= MAX_SCALAR);
+            let scalar = scalar.and_then(|text| yaml::from_str::<Value>(text).ok());
+            if let Some(scalar @ (Value::Int(_) | Value::Float(_) | Value::Bool(_))) = scalar {
+                *value = scalar;
+            }
+        }
         _ => {}
     }
     let typed = match (param.kind, &*value) {
@@ -383,7 +398,13 @@ fn check(info: &ProfilerInfo, param: &Param, value: &mut Value) -> Result<(), Ar
     if !typed {
         let message =
             format!("{}: {} must be {}, not {} ({value})", info.name, param.name, expected(param), value.type_word());
-        return Err(ArgError::new(ArgErrorKind::Type, message));
+        let error = ArgError::new(ArgErrorKind::Type, message);
+        return Err(match (param.kind, &*value) {
+            (ParamType::String, Value::List(_)) => {
+                error.with_hint(format!("put a text with commas in quotes: -p \"{}:{}='A,B'\"", info.name, param.name))
+            }
+            _ => error,
+        });
     }
     if !in_range(&param.range, value) {
         let message = format!("{}: {} is {value}, which is not {}", info.name, param.name, expected(param));
@@ -503,7 +524,7 @@ impl FromStr for ProfilerSpec {
                 Some((key, text)) if is_name(key.trim()) => (Some(key.trim()), text),
                 _ => (None, part),
             };
-            let value: Value = serde_yaml::from_str(text).map_err(|e| bad(format!("{text:?} is not a value: {e}")))?;
+            let value = read_value(text).map_err(|e| bad(format!("{text:?} is not a value: {e}")))?;
             match key {
                 Some(key) => {
                     if args.named.insert(key.to_owned(), value).is_some() {
@@ -511,10 +532,87 @@ impl FromStr for ProfilerSpec {
                     }
                 }
                 None if args.named.is_empty() => args.positional.push(value),
-                None => return Err(bad(format!("{text:?} has no name, but follows values that have one"))),
+                None => {
+                    let reason = format!(
+                        "{text:?} follows a named value and has no name; put a value with commas in quotes: -p \"{name}:KEY='A,B'\""
+                    );
+                    return Err(bad(reason));
+                }
             }
         }
         Ok(Self { name: name.to_owned(), args })
+    }
+}
+
+impl ProfilerSpec {
+    /// Reads profilers separated by commas, `light,perf`; after the first one with arguments a comma belongs to these.
+    ///
+    /// # Errors
+    /// For a text that is no profiler.
+    pub fn list(text: &str) -> Result<Vec<Self>, BadProfilerSpec> {
+        let plain = text.split(':').next().unwrap_or_default();
+        let Some((names, last)) = plain.rsplit_once(',') else { return Ok(vec![text.parse()?]) };
+        // With its arguments.
+        let last = &text[plain.len() - last.len()..];
+        names.split(',').chain([last]).map(|name| name.trim().parse()).collect()
+    }
+}
+
+/// Reads a value of a command line; a number or boolean in a form of its own (`0x10`, `1.50`) stays the text that it is.
+fn read_value(text: &str) -> Result<Value, YamlError> {
+    let mut value: Value = yaml::from_str(text)?;
+    if let Ok(Some(node)) = yaml::nodes(text) {
+        keep_written(&mut value, &node);
+    }
+    Ok(value)
+}
+
+/// Puts the text that was written where a number or boolean would be written in another way; what it is for a parameter
+/// is decided when the parameter's type is known.
+pub(crate) fn keep_written(value: &mut Value, node: &Node) {
+    let is_scalar = matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_));
+    if let Content::Plain(text) = &node.content
+        && is_scalar
+        && value.to_string() != *text
+    {
+        *value = Value::Str(text.clone());
+        return;
+    }
+    match (&mut *value, &node.content) {
+        (Value::List(values), Content::List(nodes)) => {
+            values.iter_mut().zip(nodes).for_each(|(value, node)| keep_written(value, node));
+        }
+        (Value::Map(values), Content::Map(nodes)) => {
+            for (key, node) in nodes {
+                if let Content::Plain(key) | Content::Text(key) = &key.content
+                    && let Some(value) = values.get_mut(key)
+                {
+                    keep_written(value, node);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// As [`keep_written`], for all arguments of a profiler in a file.
+pub(crate) fn keep_args(args: &mut Args, node: &Node) {
+    match &node.content {
+        Content::Map(nodes) => {
+            for (key, node) in nodes {
+                if let Content::Plain(key) | Content::Text(key) = &key.content
+                    && let Some(value) = args.named.get_mut(key)
+                {
+                    keep_written(value, node);
+                }
+            }
+        }
+        Content::List(nodes) => {
+            args.positional.iter_mut().zip(nodes).for_each(|(value, node)| keep_written(value, node));
+        }
+        Content::Plain(_) | Content::Text(_) => {
+            args.positional.iter_mut().take(1).for_each(|value| keep_written(value, node));
+        }
     }
 }
 
@@ -606,6 +704,7 @@ mod tests {
         Param::new("events", ParamType::Strings, ""),
         Param::new("call_graph", ParamType::String, "").default("fp").range("fp|dwarf|none"),
         Param::new("interval", ParamType::Number, "").unit("s").range("0.1.."),
+        Param::new("text", ParamType::String, ""),
     ];
     const INFO: ProfilerInfo = ProfilerInfo::new("perf", "").params(PARAMS);
 
@@ -617,7 +716,38 @@ mod tests {
     fn whole_numbers_in_a_list_of_texts_are_texts() {
         assert_eq!(complete("perf:events=[17, a]").unwrap().strings("events"), ["17", "a"]);
         assert_eq!(complete("perf:events=17").unwrap().strings("events"), ["17"]);
-        assert!(complete("perf:events=[1.5]").is_err() && complete("perf:events=true").is_err());
+        assert_eq!(
+            complete("perf:events=[1.50, true, 010, 1e3, 0x10]").unwrap().strings("events"),
+            ["1.50", "true", "010", "1e3", "0x10"]
+        );
+    }
+
+    #[test]
+    fn numbers_for_text_are_what_was_written() {
+        let text = |written: &str| complete(&format!("perf:text={written}")).unwrap().string("text").map(str::to_owned);
+        for written in ["0", "80", "010", "1e3", "0x10", "1.50", "+5", "yes", "true", "True", "0o17", "-1", ".5"] {
+            assert_eq!(text(written).as_deref(), Some(written));
+        }
+        assert_eq!(text("'0-3,8'").as_deref(), Some("0-3,8"));
+        assert_eq!(text("null"), None);
+        assert_eq!(complete("perf:frequency=0x10").unwrap().integer("frequency"), Some(16));
+        assert_eq!(complete("perf:interval=.5").unwrap().number("interval"), Some(0.5));
+        let said = "perf:text=0-3,8".parse::<ProfilerSpec>().unwrap_err().to_string();
+        assert!(said.contains("put a value with commas in quotes: -p \"perf:KEY='A,B'\""), "{said}");
+        assert!(message("perf:text=[0, 1]").contains("-p \"perf:text='A,B'\""));
+        assert!(message("perf:text=a,umask=0").contains("put a value with commas in quotes"));
+    }
+
+    #[test]
+    fn several_profilers_may_be_named_at_once() {
+        let list = |text: &str| {
+            let list = ProfilerSpec::list(text).map_err(|e| e.to_string())?;
+            Ok::<_, String>(list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(list("light,perf").unwrap(), "light perf");
+        assert_eq!(list("light, perf:49,events=[a, b]").unwrap(), "light perf:49,events=[a, b]");
+        assert_eq!(list("vmstat:5,6").unwrap(), "vmstat:5,6");
+        assert!(list("light,,perf").is_err() && list(",").is_err() && list("").is_err());
     }
 
     fn message(spec: &str) -> String {
@@ -641,7 +771,7 @@ mod tests {
         assert_eq!(message("perf:frequenzy=5"), "perf: no parameter \"frequenzy\" (did you mean \"frequency\"?)");
         assert_eq!(
             message("perf:zzz=5"),
-            "perf: no parameter \"zzz\" (its parameters are frequency, events, call_graph, interval)"
+            "perf: no parameter \"zzz\" (its parameters are frequency, events, call_graph, interval, text; put a value with commas in quotes: -p \"perf:KEY='A,B'\")"
         );
         assert_eq!(
             message("perf:frequency=fast"),
@@ -650,7 +780,7 @@ mod tests {
         assert_eq!(message("perf:frequency=0"), "perf: frequency is 0, which is not an integer in 1..10000 Hz");
         assert_eq!(message("perf:call_graph=lbr"), "perf: call_graph is lbr, which is not one of fp, dwarf, none");
         assert_eq!(message("perf:5,frequency=6"), "perf: frequency is given twice, by position and by name");
-        assert_eq!(message("perf:1,a,fp,1,2"), "perf: 5 values without a name, but it has only 4 parameters");
+        assert_eq!(message("perf:1,a,fp,1,2,3"), "perf: 6 values without a name, but it has only 5 parameters");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{
 use crate::{
     args::ProfilerSpec,
     host::{BadHost, Host, MAX_EXPANSION},
-    job::{HostEntry, JobFile, JobHost, ProfilerEntry, bounded, not_empty},
+    job::{HostEntry, JobFile, JobHost, ProfilerEntry, bounded, list_or_text, profilers},
 };
 
 /// Names of hosts by the group that they are in.
@@ -25,12 +25,15 @@ pub type Members = BTreeMap<String, BTreeSet<String>>;
 pub struct GroupSettings {
     /// Hosts in it, which are the job's by that; without the key: those that an inventory has in the group.
     #[serde(deserialize_with = "bounded")]
+    #[schemars(schema_with = "list_or_text::<HostEntry>")]
     pub hosts: Vec<HostEntry>,
     /// Profilers of its hosts, instead of the job's.
-    #[serde(deserialize_with = "not_empty")]
+    #[serde(deserialize_with = "profilers")]
+    #[schemars(schema_with = "list_or_text::<ProfilerEntry>")]
     pub profilers: Vec<ProfilerEntry>,
     /// Profilers of its hosts, in addition to those that they have anyway.
-    #[serde(deserialize_with = "not_empty")]
+    #[serde(deserialize_with = "profilers")]
+    #[schemars(schema_with = "list_or_text::<ProfilerEntry>")]
     pub also: Vec<ProfilerEntry>,
 }
 

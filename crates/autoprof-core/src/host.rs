@@ -136,7 +136,7 @@ impl FromStr for Host {
             })
             .transpose()?;
         if address.contains(['[', ']']) {
-            return Err(bad("brackets hold a range of numbers, such as [01-16], or an IPv6 address"));
+            return Err(bad("brackets hold a range of numbers, such as [01-16] or [1-9/2], or an IPv6 address"));
         }
         check_name(address).map_err(|reason| bad(&reason))?;
         let name = match port {
@@ -158,13 +158,19 @@ impl FromStr for Host {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn check_name(name: &str) -> Result<(), String> {
-    match name.chars().find(|c| c.is_control() || c.is_whitespace() || "/\\'\"`$;&|<>(){}*?!#,".contains(*c)) {
+    match name.chars().find(|c| is_invisible(*c) || c.is_whitespace() || "/\\'\"`$;&|<>(){}*?!#,^".contains(*c)) {
         Some(c) => Err(format!("a host's name cannot have {c:?}")),
         None if name.is_empty() => Err("a host's name cannot be empty".into()),
         None if name.starts_with(['-', '.']) => Err("a host's name cannot begin with - or .".into()),
         None if name.len() > 200 => Err("a host's name has at most 200 characters".into()),
         None => Ok(()),
     }
+}
+
+/// Whether a character would change how the text around it is shown: control characters, directions of writing.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Expands a comma-separated list with numeric ranges: `web[01-03,7],db1` gives `web01`, `web02`, `web03`, `web07`
@@ -184,6 +190,14 @@ pub fn expand(list: &str) -> Result<Vec<String>, BadHost> {
         expand_item(item, &mut out).map_err(|reason| bad(&reason))?;
     }
     Ok(out)
+}
+
+/// The items of a comma-separated list; a comma in brackets separates none.
+///
+/// # Errors
+/// For brackets that are not closed.
+pub fn items(list: &str) -> Result<Vec<&str>, BadHost> {
+    split_items(list).ok_or_else(|| BadHost { text: list.to_owned(), reason: "[ without ]".to_owned() })
 }
 
 /// Splits at commas outside brackets.
@@ -255,6 +269,7 @@ fn find_range(text: &str) -> Option<(usize, usize)> {
 fn numbers(range: &str, most: usize) -> Result<Vec<String>, String> {
     let (mut width, mut out) = (0, Vec::new());
     for part in range.split(',') {
+        let (part, stride) = part.split_once('/').unwrap_or((part, "1"));
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         if low.starts_with('0') {
             width = low.len();
@@ -264,17 +279,23 @@ fn numbers(range: &str, most: usize) -> Result<Vec<String>, String> {
         if from > to {
             return Err(format!("the range {part} runs backwards"));
         }
-        if to - from >= most.saturating_sub(out.len()) as u64 {
+        let stride = usize::try_from(number(stride)?).ok().filter(|stride| *stride > 0);
+        let stride = stride.ok_or_else(|| format!("the stride of {part} must be at least 1"))?;
+        if (to - from) / stride as u64 >= most.saturating_sub(out.len()) as u64 {
             return Err(too_many());
         }
-        out.extend((from..=to).map(|n| format!("{n:0width$}")));
+        out.extend((from..=to).step_by(stride).map(|n| format!("{n:0width$}")));
     }
     Ok(out)
 }
 
 fn is_range(inner: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
-    inner.split(',').all(|part| part.split_once('-').map_or_else(|| number(part), |(a, b)| number(a) && number(b)))
+    let bounds = |part: &str| part.split_once('-').is_some_and(|(a, b)| number(a) && number(b));
+    inner.split(',').all(|part| match part.split_once('/') {
+        Some((range, stride)) => bounds(range) && number(stride),
+        None => number(part) || bounds(part),
+    })
 }
 
 #[cfg(test)]
@@ -295,6 +316,15 @@ mod tests {
         assert_eq!(expand("r[1-2]n[1-2]").unwrap(), ["r1n1", "r1n2", "r2n1", "r2n2"]);
         assert_eq!(expand("root@n[1-2]:2222").unwrap(), ["root@n1:2222", "root@n2:2222"]);
         assert_eq!(expand("[2001:db8::1]:22, a ,").unwrap(), ["[2001:db8::1]:22", "a"]);
+    }
+
+    #[test]
+    fn ranges_may_have_strides() {
+        assert_eq!(expand("n[1-5/2]").unwrap(), ["n1", "n3", "n5"]);
+        assert_eq!(expand("n[01-10/4,20]").unwrap(), ["n01", "n05", "n09", "n20"]);
+        assert_eq!(expand("n[0-999999/100000]").unwrap().len(), 10);
+        assert!(expand("n[1-5/0]").unwrap_err().reason.contains("at least 1"));
+        assert!(expand("n[1-5/x]").unwrap()[0].parse::<Host>().is_err());
     }
 
     #[test]

@@ -78,9 +78,11 @@ fn reenter() -> String {
 /// An installation that was cut off may just be putting something in.
 pub(crate) const REMOVE: &str = "rm -rf \"$1\" || { chmod -R u+rwX \"$1\"; sleep 1; rm -rf \"$1\"; } || exit 1; p=$(dirname \"$1\"); u=$(id -u); \
     case $p in *-$u) rmdir \"$p\" 2>/dev/null;; *) [ -k \"$p\" ] && rmdir \"$p\" 2>/dev/null;; esac; true";
-/// Says what there is of a client.
-const STATE: &str = "cd \"$1\" 2>/dev/null || { echo \"$2 gone $(cat /proc/sys/kernel/random/boot_id)\"; exit 0; }; \
-    exec \"./$3\" state \"$1\"";
+/// Says what there is of a client. After a reboot somebody else may have made a directory of this name, with a program of
+/// their own in it: what is not this user's alone is not ours.
+const STATE: &str = "c=$1; m=$2; e=$3; cd \"$c\" 2>/dev/null && set -- $(ls -ldn .) && [ \"$3\" = \"$(id -u)\" ] && \
+    case $1 in d????-??-?*) true;; *) false;; esac || \
+    { echo \"$m gone $(cat /proc/sys/kernel/random/boot_id)\"; exit 0; }; exec \"./$e\" state \"$c\"";
 
 /// Why the client could not be put on a host.
 #[derive(Debug, thiserror::Error)]

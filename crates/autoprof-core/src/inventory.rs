@@ -1,21 +1,36 @@
-//! Files of hosts: a host a line, with or without a label, or an inventory of Ansible's, as INI or YAML.
+//! Files of hosts: a host a line, with or without a label, or an Ansible inventory, as INI, YAML or JSON.
 //!
-//! Of an inventory are read: hosts with their ranges, groups, groups of groups, and those variables that say how a host
-//! is reached. Source: Ansible's documentation, "How to build your inventory". Templates and encrypted values are not
-//! evaluated.
+//! What `ansible-inventory` says is the truth: the same hosts in the same groups with the same variables. What Ansible
+//! evaluates elsewhere (scripts, plugins, templates, vaults) is an error that names file and line; where only one host
+//! needs it, that host is refused when it is used.
+mod connection;
+mod error;
+mod ini;
 mod lines;
+mod literal;
+mod nested;
+mod precedence;
+mod ranges;
+mod script;
+mod tree;
+mod vars;
+mod vars_files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde_yaml::Value;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{
-    groups::{Members, is_group_name},
-    host::{BadHost, Host, LOCAL, MAX_EXPANSION, check_name},
+pub use self::{
+    error::{BadInventory, Problem},
+    ranges::BadRange,
+    vars::NotText,
 };
-
-/// Most groups in groups: deeper there is a circle.
-const DEEPEST: usize = 32;
+use self::{precedence::Resolved, tree::Tree, vars_files::bounded as read_file};
+use crate::{
+    groups::Members,
+    host::Host,
+    yaml::{self, YamlError},
+};
 
 /// Hosts, and the groups that they are in.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,43 +39,68 @@ pub struct Inventory {
     pub hosts: Vec<Host>,
     /// Names of hosts by group; empty for a file without labels.
     pub groups: Members,
+    /// Hosts that cannot be reached as the inventory says, by name, and why; they are in `hosts`, too.
+    pub unusable: BTreeMap<String, BadInventory>,
+    /// Variables of hosts that autoprof does not honor, by name.
+    pub not_honored: BTreeMap<String, Vec<&'static str>>,
+    /// What else is to be known of the files.
+    pub warnings: Vec<String>,
 }
 
-/// Variables of a host or group, as far as they say how a host is reached.
-type Vars = BTreeMap<String, String>;
-
-/// An inventory as it is written: groups with their own hosts, groups and variables.
-#[derive(Debug, Default)]
-struct Tree {
-    order: Vec<String>,
-    vars_of_hosts: BTreeMap<String, Vars>,
-    groups: BTreeMap<String, Group>,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    hosts: BTreeSet<String>,
-    children: BTreeSet<String>,
-    vars: Vars,
+/// The forms that a file of hosts may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Lines,
+    Ini,
+    Yaml,
 }
 
 impl Inventory {
-    /// Reads a file of hosts, whichever of the three forms it has.
+    /// Reads a text of hosts, whichever of the forms it has.
     ///
     /// # Errors
     /// What cannot be read, with its line where it has one.
-    pub fn read(text: &str) -> Result<Self, BadHost> {
-        let mut lines =
-            text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';']) && *l != "---");
-        let first = lines.next().unwrap_or_default();
-        let is_yaml = first.ends_with(':') && !first.starts_with('[');
-        if is_yaml {
-            return Tree::of_yaml(text)?.resolve();
+    pub fn read(text: &str) -> Result<Self, BadInventory> {
+        let bad = |(line, problem): (Option<usize>, Problem)| BadInventory { file: None, line, problem };
+        let form = form(text).map_err(bad)?;
+        if form == Form::Lines {
+            return lines::read(text).map_err(|(line, e)| bad((Some(line), e.into())));
         }
-        if std::iter::once(first).chain(lines).any(|line| section(line).is_some()) {
-            return Tree::of_ini(text)?.resolve();
+        let mut tree = Tree::new();
+        add(text, form, 0, &mut tree).map_err(bad)?;
+        resolve(tree, &[None])
+    }
+
+    /// Reads a file of hosts, or a directory of Ansible inventories, with the `group_vars` and `host_vars` beside them.
+    ///
+    /// # Errors
+    /// What cannot be read, with file and line.
+    pub fn load(path: &Utf8Path) -> Result<Self, BadInventory> {
+        let mut sources = Vec::new();
+        match path.is_dir() {
+            true => vars_files::inventories(path, 0, &mut sources)?,
+            false => sources.push(path.to_owned()),
         }
-        lines::read(text)
+        let mut tree = Tree::new();
+        for (file, source) in sources.iter().enumerate() {
+            let text = read_file(source)?;
+            let bad = |(line, problem)| BadInventory { file: Some(source.clone()), line, problem };
+            let form = match form(&text).map_err(bad)? {
+                // In a directory of inventories every file is one.
+                Form::Lines if path.is_dir() => Form::Ini,
+                form => form,
+            };
+            if form == Form::Lines {
+                return lines::read(&text).map_err(|(line, e)| bad((Some(line), e.into())));
+            }
+            add(&text, form, file, &mut tree).map_err(bad)?;
+        }
+        let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Utf8Path::new(".")) };
+        let directory = if directory.as_str().is_empty() { Utf8Path::new(".") } else { directory };
+        let mut files = sources;
+        let warnings = vars_files::read(directory, &mut tree, &mut files)?;
+        let files: Vec<_> = files.into_iter().map(Some).collect();
+        Ok(Self { warnings, ..resolve(tree, &files)? })
     }
 
     /// Only the hosts of a group; none: there is no group of this name.
@@ -71,216 +111,97 @@ impl Inventory {
     }
 }
 
-fn bad(text: impl Into<String>, reason: impl Into<String>) -> BadHost {
-    BadHost { text: text.into(), reason: reason.into() }
-}
-
-/// The name and the kind of a section's line: `[web]`, `[web:vars]`, `[all:children]`.
-fn section(line: &str) -> Option<(&str, &str)> {
-    let inner = line.strip_prefix('[')?.strip_suffix(']')?;
-    let (name, kind) = inner.split_once(':').unwrap_or((inner, "hosts"));
-    // `[1:3]` alone is a range without a host's name; `[2001:db8::1]` is an address.
-    (is_group_name(name) && ["hosts", "vars", "children"].contains(&kind)).then_some((name, kind))
-}
-
-impl Tree {
-    fn group(&mut self, name: &str) -> &mut Group {
-        self.groups.entry(name.to_owned()).or_default()
+/// Reads one file into a tree.
+fn add(text: &str, form: Form, file: usize, tree: &mut Tree) -> Result<(), (Option<usize>, Problem)> {
+    let at_line = |(line, problem)| (Some(line), problem);
+    if form != Form::Yaml {
+        return ini::read(text, file, tree).map_err(at_line);
     }
-
-    fn host(&mut self, pattern: &str, group: &str, vars: &Vars) -> Result<(), BadHost> {
-        for name in expand(pattern)? {
-            if !self.vars_of_hosts.contains_key(&name) {
-                if self.order.len() >= MAX_EXPANSION {
-                    return Err(bad(pattern, format!("more than {MAX_EXPANSION} hosts")));
-                }
-                check_name(&name).map_err(|reason| bad(&*name, reason))?;
-                self.order.push(name.clone());
-            }
-            self.vars_of_hosts.entry(name.clone()).or_default().extend(vars.clone());
-            self.group(group).hosts.insert(name);
-        }
-        Ok(())
+    let root = yaml::nodes(text).map_err(|e| match e {
+        YamlError::Syntax { line, .. } => (Some(line), e.into()),
+        e => (None, e.into()),
+    })?;
+    let Some(root) = root else { return Ok(()) };
+    if let yaml::Content::Map(entries) = &root.content
+        && let Some((key, plugin)) =
+            entries.iter().find(|(key, _)| nested::name(key).is_ok_and(|name| name == "plugin"))
+    {
+        return Err((Some(key.line), Problem::Plugin(nested::name(plugin).unwrap_or_default())));
     }
-
-    fn of_ini(text: &str) -> Result<Self, BadHost> {
-        let mut tree = Self::default();
-        let (mut name, mut kind) = ("ungrouped", "hosts");
-        for (nth, line) in text.lines().enumerate() {
-            let at_line = |e: BadHost| BadHost { reason: format!("line {}: {}", nth + 1, e.reason), ..e };
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', ';']) {
-                continue;
-            }
-            if let Some(found) = section(line) {
-                (name, kind) = found;
-                tree.group(name);
-                continue;
-            }
-            // A comment may follow what is said, after a blank.
-            let line = line.split_once(" #").map_or(line, |(before, _)| before);
-            match kind {
-                "vars" => {
-                    let (key, value) =
-                        line.split_once('=').ok_or_else(|| at_line(bad(line, "a variable is KEY=VALUE")))?;
-                    let value = value.trim().trim_matches(['"', '\'']).to_owned();
-                    tree.group(name).vars.insert(key.trim().to_owned(), value);
-                }
-                "children" => {
-                    tree.group(line);
-                    tree.group(name).children.insert(line.to_owned());
-                }
-                _ => {
-                    let words = shell_words::split(line).map_err(|e| at_line(bad(line, e.to_string())))?;
-                    let (pattern, settings) = words.split_first().ok_or_else(|| at_line(bad(line, "no host")))?;
-                    let mut vars = Vars::new();
-                    for setting in settings {
-                        let (key, value) = setting
-                            .split_once('=')
-                            .ok_or_else(|| at_line(bad(setting, "what follows a host is KEY=VALUE")))?;
-                        vars.insert(key.to_owned(), value.to_owned());
-                    }
-                    tree.host(pattern, name, &vars).map_err(at_line)?;
-                }
-            }
-        }
-        Ok(tree)
-    }
-
-    fn of_yaml(text: &str) -> Result<Self, BadHost> {
-        let whole: Value = serde_yaml::from_str(text).map_err(|e| bad("the inventory", e.to_string()))?;
-        let mut tree = Self::default();
-        for (name, group) in entries(&whole) {
-            tree.yaml_group(&name, group, 0)?;
-        }
-        Ok(tree)
-    }
-
-    fn yaml_group(&mut self, name: &str, content: &Value, depth: usize) -> Result<(), BadHost> {
-        if depth > DEEPEST {
-            return Err(bad(name, "groups in groups go too deep"));
-        }
-        self.group(name);
-        for (pattern, vars) in entries(&content["hosts"]) {
-            self.host(&pattern, name, &vars_of(vars))?;
-        }
-        let vars = vars_of(&content["vars"]);
-        self.group(name).vars.extend(vars);
-        for (child, content) in entries(&content["children"]) {
-            self.group(name).children.insert(child.clone());
-            self.yaml_group(&child, content, depth + 1)?;
-        }
-        Ok(())
-    }
-
-    /// What a group's hosts are, those of its groups included.
-    fn members(&self, name: &str, depth: usize) -> Result<BTreeSet<String>, BadHost> {
-        if depth > DEEPEST {
-            return Err(bad(name, "the group is in itself"));
-        }
-        let Some(group) = self.groups.get(name) else { return Ok(BTreeSet::new()) };
-        let mut members = group.hosts.clone();
-        for child in &group.children {
-            members.extend(self.members(child, depth + 1)?);
-        }
-        Ok(members)
-    }
-
-    fn resolve(self) -> Result<Inventory, BadHost> {
-        let mut groups = BTreeMap::new();
-        for name in self.groups.keys() {
-            groups.insert(name.clone(), self.members(name, 0)?);
-        }
-        groups.insert("all".to_owned(), self.order.iter().cloned().collect());
-        // A group within another has the say before it, and `all` has it last: the fewer hosts, the nearer.
-        let mut by_size: Vec<(&String, usize)> = groups.iter().map(|(name, members)| (name, members.len())).collect();
-        by_size.sort_by(|a, b| (a.0 == "all", a.1, a.0).cmp(&(b.0 == "all", b.1, b.0)));
-        let host = |name: &String| {
-            let mut vars = self.vars_of_hosts.get(name).cloned().unwrap_or_default();
-            for group in by_size.iter().map(|(group, _)| *group).filter(|group| groups[*group].contains(name)) {
-                for (key, value) in self.groups.get(group).into_iter().flat_map(|group| &group.vars) {
-                    vars.entry(key.clone()).or_insert_with(|| value.clone());
-                }
-            }
-            reached(name, &vars)
-        };
-        let hosts = self.order.iter().map(host).collect::<Result<_, _>>()?;
-        Ok(Inventory { hosts, groups })
+    match script::is_output(&root) {
+        true => script::read(&root, file, tree).map_err(at_line),
+        false => nested::read(&root, file, tree).map_err(at_line),
     }
 }
 
-/// How a host is reached, by Ansible's variables for it.
-fn reached(name: &str, vars: &Vars) -> Result<Host, BadHost> {
-    let var = |names: &[&str]| -> Result<Option<String>, BadHost> {
-        let found = names.iter().find_map(|name| vars.get(*name)).cloned();
-        match found {
-            Some(value) if value.contains("{{") => Err(bad(name, format!("{value}: templates are not evaluated"))),
-            found => Ok(found.filter(|value| !value.is_empty())),
-        }
-    };
-    let mut host = Host::named(name);
-    if name == LOCAL || var(&["ansible_connection"])?.as_deref() == Some(LOCAL) {
-        host.transport = LOCAL.to_owned();
-        return Ok(host);
+/// Which form a text has.
+fn form(text: &str) -> Result<Form, (Option<usize>, Problem)> {
+    if text.starts_with("#!") {
+        return Err((Some(1), Problem::Script));
     }
-    host.address = var(&["ansible_host", "ansible_ssh_host"])?.filter(|address| address != name);
-    if let Some(address) = &host.address {
-        check_name(address).map_err(|reason| bad(name, reason))?;
+    if text.starts_with("$ANSIBLE_VAULT") {
+        return Err((Some(1), Problem::Encrypted));
     }
-    host.user = var(&["ansible_user", "ansible_ssh_user"])?;
-    host.identity_file = var(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?.map(Into::into);
-    let port = var(&["ansible_port", "ansible_ssh_port"])?;
-    host.port = port
-        .map(|port| port.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad(name, format!("{port} is no port"))))
-        .transpose()?;
-    Ok(host)
+    let said = || literal::lines(text).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    let first = said().find(|line| *line != "---" && !line.starts_with("%YAML")).unwrap_or_default();
+    if is_yaml(first) || said().next() == Some("---") {
+        return Ok(Form::Yaml);
+    }
+    let settings =
+        |line: &str| line.split_whitespace().skip(1).take_while(|w| !w.starts_with('#')).any(|w| w.contains('='));
+    if said().any(|line| ini::section(line).is_some() || settings(line) || ranges::has_range(line)) {
+        return Ok(Form::Ini);
+    }
+    Ok(Form::Lines)
 }
 
-/// The entries of a map, with text for keys; of anything else there are none.
-fn entries(value: &Value) -> impl Iterator<Item = (String, &Value)> {
-    let pairs = value.as_mapping().into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((scalar(key)?, value)))
-}
-
-fn vars_of(value: &Value) -> Vars {
-    entries(value).filter_map(|(key, value)| Some((key, scalar(value)?))).collect()
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
+/// Whether a first line begins a map: `all:`, `"all": # comment`, `all: {...}`, `{`.
+fn is_yaml(line: &str) -> bool {
+    if line.starts_with('{') || line.starts_with("- ") {
+        return true;
+    }
+    let after_key = match line.chars().next() {
+        Some(quote @ ('"' | '\'')) => line[1..].split_once(quote).map(|(_, after)| after.trim_start()),
+        Some(c) if c != '[' => line.find(':').filter(|at| !line[..*at].contains(' ')).map(|at| &line[at..]),
         _ => None,
-    }
+    };
+    let value = after_key.and_then(|after| after.strip_prefix(':'));
+    value.is_some_and(|value| value.is_empty() || value.starts_with([' ', '\t']))
 }
 
-/// Ansible's ranges: `web[01:03]` and `db-[a:c]`, both ends included.
-fn expand(pattern: &str) -> Result<Vec<String>, BadHost> {
-    let Some((before, rest)) = pattern.split_once('[') else { return Ok(vec![pattern.to_owned()]) };
-    let (range, after) = rest.split_once(']').ok_or_else(|| bad(pattern, "[ without ]"))?;
-    let not_a_range = || bad(pattern, "brackets hold a range such as [01:50] or [a:f]");
-    let (low, high) = range.split_once(':').ok_or_else(not_a_range)?;
-    let middle: Vec<String> = match (low.parse::<u64>(), high.parse::<u64>()) {
-        (Ok(from), Ok(to)) => {
-            let width = if low.starts_with('0') { low.len() } else { 0 };
-            if to.saturating_sub(from) >= MAX_EXPANSION as u64 {
-                return Err(bad(pattern, format!("more than {MAX_EXPANSION} hosts")));
+/// What follows from a tree.
+fn resolve(tree: Tree, files: &[Option<Utf8PathBuf>]) -> Result<Inventory, BadInventory> {
+    let whole = |problem| BadInventory { file: files.first().cloned().flatten(), line: None, problem };
+    let mut resolved = Resolved::of(tree).map_err(whole)?;
+    let mut inventory = Inventory::default();
+    for id in 0..resolved.tree().hosts.len() {
+        let vars = resolved.vars(id);
+        let known = &resolved.tree().hosts[id];
+        match connection::host(&known.name, &vars, known.place) {
+            Ok((host, unused)) => {
+                if !unused.is_empty() {
+                    inventory.not_honored.insert(host.name.clone(), unused);
+                }
+                inventory.hosts.push(host);
             }
-            (from..=to).map(|n| format!("{n:0width$}")).collect()
+            Err((place, problem)) => {
+                let file = files.get(place.file).cloned().flatten();
+                let bad = BadInventory { file, line: Some(place.line), problem };
+                inventory.unusable.insert(known.name.clone(), bad);
+                inventory.hosts.push(Host::named(&known.name));
+            }
         }
-        _ => match (low.as_bytes(), high.as_bytes()) {
-            ([from], [to]) if from.is_ascii_alphabetic() && to.is_ascii_alphabetic() => {
-                (*from..=*to).map(|letter| char::from(letter).to_string()).collect()
-            }
-            _ => return Err(not_a_range()),
-        },
-    };
-    let rests = expand(after)?;
-    if middle.is_empty() || middle.len().saturating_mul(rests.len()) > MAX_EXPANSION {
-        return Err(not_a_range());
     }
-    Ok(middle.iter().flat_map(|middle| rests.iter().map(move |rest| format!("{before}{middle}{rest}"))).collect())
+    let (groups, hosts) = (&resolved.tree().groups, &resolved.tree().hosts);
+    for (group, members) in groups.iter().zip(resolved.members()) {
+        let names = members.into_iter().map(|id| hosts[id].name.clone()).collect();
+        inventory.groups.insert(group.name.clone(), names);
+    }
+    // As it was before there was a first one: a group that every inventory has is no answer to what there is.
+    if inventory.groups.get(tree::UNGROUPED).is_some_and(std::collections::BTreeSet::is_empty) {
+        inventory.groups.remove(tree::UNGROUPED);
+    }
+    Ok(inventory)
 }
 
 #[cfg(test)]
@@ -288,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::host::LOCAL;
 
     const INI: &str = "\
 # Before any group.
@@ -359,14 +281,79 @@ all:
     #[test]
     fn what_cannot_be_read_is_named_with_its_line() {
         let error = |text: &str| Inventory::read(text).unwrap_err().to_string();
-        assert!(error("[a]\nhost port\n").contains("line 2: what follows a host is KEY=VALUE"));
-        assert!(error("[a]\nweb[3:x]\n").contains("line 2: brackets hold a range"));
-        assert!(error("[a]\nh ansible_host={{ ip }}\n").contains("what follows a host"));
-        assert!(error("[a]\nh ansible_host='{{ ip }}'\n").contains("templates are not evaluated"));
-        assert!(error("[a:children]\nb\n[b:children]\na\n").contains("in itself"));
-        assert!(error("all:\n  hosts: [\n").contains("the inventory"));
-        assert!(error("[a]\nh ansible_port=0\n").contains("0 is no port"));
-        assert!(error("[a]\na[1:9][0:99999999]\n").contains("more than"));
+        for (text, why) in [
+            ("[a]\nhost port\n", "line 2: expected KEY=VALUE, not \"port\""),
+            ("[a]\nh ansible_host={{ ip }}\n", "line 2: expected KEY=VALUE, not \"ip\""),
+            ("[a]\nweb[3:x]\n", "line 2: cannot expand \"web[3:x]\": brackets hold a range"),
+            ("[a]\na[1:9][0:99999999]\n", "more than"),
+            ("[a b]\n[c]\n", "line 1: \"[a b]\" is not a section"),
+            ("[a:b]\n[c]\n", "line 1: section [a:b] has an unknown kind"),
+            ("[a:children]\nb\n", "line 2: section [a:children] names the group \"b\", which is not defined"),
+            ("[a:vars]\nx=1\n", "line 1: section [a:vars] names the group \"a\", which is not defined"),
+            ("[a:children]\nb\n[b:children]\na\n", "contains itself"),
+            ("[a]\nh x='open\n", "line 2: a quote is not closed"),
+            ("all:\n  hosts: [\n", "line 3"),
+            ("all:\n  hosts: [a]\n", "line 2: \"hosts\" of the group \"all\" is a list, and must be a map"),
+            ("all:\n  hosts:\n    a\n    b\n", "line 3: \"a b\" has spaces, and must be the name of one host"),
+            ("all:\n  host: {a: }\n", "line 2: unknown key \"host\" in the group \"all\""),
+            ("all: {hosts: {a: x}}\n", "line 1: the variables of the host \"a\" must be a map"),
+            ("all: {hosts: {1: }}\n", "line 1: a name must be text, and 1 is not"),
+            ("- a\n- b\n", "line 1: expected a map of groups, not a list"),
+            ("plugin: aws_ec2\nregions: [x]\n", "line 1: the file configures the inventory plugin \"aws_ec2\""),
+            ("#!/bin/sh\necho {}\n", "line 1: the file is a script"),
+            ("$ANSIBLE_VAULT;1.1;AES256\n6231\n", "line 1: the file is encrypted"),
+            ("{\"_meta\": {\"hostvars\": {}}, \"a\": {\"hosts\": [1]}}", "must be a list of names"),
+            ("[a]\nh\n[a:vars]\nansible_group_priority=high\n", "line 4: ansible_group_priority of a is \"high\""),
+        ] {
+            let said = error(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_needs_what_is_not_evaluated_is_refused_alone() {
+        let refused = |text: &str| {
+            let read = Inventory::read(text).unwrap();
+            assert_eq!(read.hosts.len(), 2, "{text}");
+            assert_eq!(read.unusable.len(), 1, "{text}: {:?}", read.unusable);
+            read.unusable.values().next().unwrap().to_string()
+        };
+        for (text, why) in [
+            (
+                "[a]\nh ansible_host='{{ ip }}'\nk x='{{ y }}'\n",
+                "line 2: h: cannot use ansible_host: it is a template ({{ ip }})",
+            ),
+            ("[a]\nh ansible_user=[1]\nk x=[1]\n", "line 2: h: cannot use ansible_user: it is a list"),
+            ("[a]\nh ansible_port=0\nk ansible_port=1\n", "line 2: h: \"0\" is not a port"),
+            ("[a]\nh ansible_connection=docker\nk\n", "line 2: h: ansible_connection is \"docker\""),
+            ("[a]\nh ansible_host='a b'\nk\n", "line 2: h: cannot use the address \"a b\""),
+            (
+                "all:\n  hosts:\n    h:\n      ansible_user: !vault |\n        $X\n    k: {x: !vault y}\n",
+                "line 4: h: cannot use ansible_user: it is encrypted",
+            ),
+            ("[a]\nh\n[a:vars]\nansible_user='{{ u }}'\n[b]\nk\n", "line 4: h: cannot use ansible_user"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        let own = "[a]\nh ansible_user=x\n[a:vars]\nansible_user='{{ u }}'\n";
+        assert!(Inventory::read(own).unwrap().unusable.is_empty(), "its own variable counts before");
+    }
+
+    #[test]
+    fn every_way_to_write_yaml_is_read() {
+        for text in [
+            "all:   # everything\n  hosts:\n    h:\n",
+            "all: {hosts: {h: {}}}\n",
+            "\"all\":\n  hosts:\n    h:\n",
+            "{\"all\": {\"hosts\": {\"h\": {}}}}\n",
+            "web:\n  hosts: h\n",
+            "%YAML 1.1\n---\nall: &x\n  hosts: {h: }\n",
+            "{\"_meta\": {\"hostvars\": {\"h\": {}}}, \"all\": {\"children\": [\"ungrouped\"]}, \"ungrouped\": {\"hosts\": [\"h\"]}}",
+            "h ansible_port=22\n",
+        ] {
+            assert_eq!(names(&Inventory::read(text).unwrap().hosts), ["h"], "{text}");
+        }
     }
 
     proptest! {

@@ -13,11 +13,13 @@ use serde::{
 };
 
 use crate::{
-    args::{Args, ProfilerSpec, is_name},
+    args::{self, Args, ProfilerSpec, is_name},
     duration::Span,
     groups::{self, GroupSettings},
     host::{self, Host},
     size::Size,
+    text::nearest,
+    yaml::{self, Content, Node},
 };
 
 /// Sets of profilers that have a name.
@@ -41,14 +43,17 @@ pub struct JobFile {
     pub name: Option<String>,
     /// Machines to profile; without the key: this machine.
     #[serde(deserialize_with = "bounded")]
+    #[schemars(schema_with = "list_or_text::<HostEntry>")]
     pub hosts: Vec<HostEntry>,
     /// Profilers to run on every host, or names of presets; without the key: the preset `light`.
-    #[serde(deserialize_with = "not_empty")]
+    #[serde(deserialize_with = "profilers")]
+    #[schemars(schema_with = "list_or_text::<ProfilerEntry>")]
     pub profilers: Vec<ProfilerEntry>,
     /// Groups of hosts, by name: hosts, and profilers for them.
     #[serde(deserialize_with = "groups::groups")]
     pub groups: BTreeMap<String, GroupSettings>,
     /// What to run in between; none: until interrupted.
+    #[schemars(schema_with = "test_or_command")]
     pub test: Option<TestSpec>,
     /// Directory that takes the run's own directory.
     #[schemars(with = "Option<String>")]
@@ -97,8 +102,11 @@ pub struct WindowSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SshSettings {
-    /// OpenSSH client configuration to read instead of `~/.ssh/config`; `none`: none at all.
+    /// OpenSSH client configuration to read instead of `~/.ssh/config` and `/etc/ssh/ssh_config`; `none`: no file.
     pub config: Option<String>,
+    /// OpenSSH options by their keywords, which come before the configuration.
+    #[serde(deserialize_with = "ssh_options")]
+    pub options: BTreeMap<String, String>,
     /// What to do about host keys.
     pub host_keys: Option<HostKeys>,
     /// The transport that reaches the hosts whose transport is `ssh`, such as `openssh`.
@@ -177,9 +185,9 @@ pub struct JobHost {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProfilerEntry(pub ProfilerSpec);
 
-/// What to run while the profilers collect.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// What to run while the profilers collect: a map, or only the command.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct TestSpec {
     /// Program and arguments as a list, or text for `sh -c`.
     pub command: TestCommand,
@@ -187,12 +195,12 @@ pub struct TestSpec {
     #[schemars(with = "Option<String>")]
     pub directory: Option<Utf8PathBuf>,
     /// Environment on top of the controller's.
-    #[serde(default)]
+    #[schemars(default)]
     pub env: BTreeMap<String, String>,
     /// How long it may take; then it is ended, and the exit status is 124.
     pub timeout: Option<Span>,
     /// Names of environment variables of the test whose values are kept in the manifest; no other is.
-    #[serde(default)]
+    #[schemars(default)]
     pub record_env: Vec<String>,
 }
 
@@ -321,8 +329,19 @@ impl fmt::Display for Require {
 
 /// A job file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadJob(String);
+#[error("{message}")]
+pub struct BadJob {
+    message: String,
+    hint: Option<String>,
+}
+
+impl BadJob {
+    /// What to write instead, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
 
 impl JobFile {
     /// Reads a job file's text.
@@ -330,10 +349,51 @@ impl JobFile {
     /// # Errors
     /// For anything that is no job: the message names line and column.
     pub fn parse(text: &str) -> Result<Self, BadJob> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
+        let root = yaml::nodes(text);
+        let is_null =
+            |node: &Node| matches!(&node.content, Content::Plain(text) if ["", "~", "null"].contains(&&**text));
+        if matches!(&root, Ok(None)) || matches!(&root, Ok(Some(node)) if is_null(node)) {
+            let hint = "name what to profile, such as `hosts: [web01]`; `autoprof init` writes a job file";
+            return Err(BadJob { message: "the file is empty".to_owned(), hint: Some(hint.to_owned()) });
         }
-        serde_yaml::from_str(text).map_err(|e| BadJob(e.to_string()))
+        let root = root.ok().flatten();
+        let mut job: Self = yaml::from_str(text).map_err(|e| {
+            let hint = root.as_ref().and_then(|root| misspelled(root, &Self::schema()));
+            BadJob { message: e.to_string(), hint }
+        })?;
+        if let Some(root) = &root {
+            job.keep_written(root);
+        }
+        Ok(job)
+    }
+
+    /// Gives arguments of profilers back as they were written: `010`, `1.50`.
+    fn keep_written(&mut self, root: &Node) {
+        let entries = |list: &mut Vec<ProfilerEntry>, node: Option<&Node>| {
+            let Some(Node { content: Content::List(nodes), .. }) = node else { return };
+            for (ProfilerEntry(spec), node) in list.iter_mut().zip(nodes) {
+                if let Content::Map(entries) = &node.content
+                    && let Some((_, args)) = entries.first()
+                {
+                    args::keep_args(&mut spec.args, args);
+                }
+            }
+        };
+        entries(&mut self.profilers, root.get("profilers"));
+        for (name, group) in &mut self.groups {
+            let node = root.get("groups").and_then(|groups| groups.get(name));
+            entries(&mut group.profilers, node.and_then(|group| group.get("profilers")));
+            entries(&mut group.also, node.and_then(|group| group.get("also")));
+        }
+        if let Some(Node { content: Content::List(nodes), .. }) = root.get("hosts") {
+            for (host, node) in self.hosts.iter_mut().zip(nodes) {
+                if let HostEntry::Map(map) = host
+                    && let Some(own) = &mut map.profilers
+                {
+                    entries(own, node.get("profilers"));
+                }
+            }
+        }
     }
 
     /// The JSON Schema of job files.
@@ -343,9 +403,84 @@ impl JobFile {
     }
 }
 
-/// A list with something in it: a generated `hosts: []` must not quietly become this machine.
-pub(crate) fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
-    not_none(Vec::deserialize(d)?)
+/// What a key that is not known was meant to be, by the schema.
+fn misspelled(node: &Node, schema: &serde_json::Value) -> Option<String> {
+    let whole = schema;
+    fn look(node: &Node, schema: &serde_json::Value, whole: &serde_json::Value) -> Option<String> {
+        let schema = match schema["$ref"].as_str() {
+            Some(reference) => whole.pointer(reference.trim_start_matches('#'))?,
+            None => schema,
+        };
+        // A key that may be left out is `anyOf` itself and null; a host is text or a map.
+        if let Some(several) = schema["anyOf"].as_array() {
+            return several.iter().find_map(|one| look(node, one, whole));
+        }
+        match &node.content {
+            Content::Map(entries) => entries.iter().find_map(|(key, value)| {
+                let (Content::Plain(key_text) | Content::Text(key_text)) = &key.content else { return None };
+                if let Some(known) = schema["properties"].get(key_text) {
+                    return look(value, known, whole);
+                }
+                if schema["additionalProperties"].is_object() {
+                    return look(value, &schema["additionalProperties"], whole);
+                }
+                let names = schema["properties"].as_object()?.keys().map(String::as_str);
+                let near = nearest(key_text, names)?;
+                Some(format!("line {}: did you mean `{near}`?", key.line))
+            }),
+            Content::List(items) => items.iter().find_map(|item| look(item, &schema["items"], whole)),
+            Content::Plain(_) | Content::Text(_) => None,
+        }
+    }
+    look(node, schema, whole)
+}
+
+/// The schema of a list, or of text that stands for one.
+pub(crate) fn list_or_text<T: JsonSchema>(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let list = generator.subschema_for::<Vec<T>>();
+    schemars::json_schema!({ "anyOf": [list, { "type": "string" }] })
+}
+
+fn test_or_command(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let (map, command) = (generator.subschema_for::<TestSpec>(), generator.subschema_for::<TestCommand>());
+    schemars::json_schema!({ "anyOf": [map, command, { "type": "null" }] })
+}
+
+/// One thing as text, where a list is wanted.
+struct OneOrMore<T> {
+    expecting: &'static str,
+    one: fn(&str) -> Result<Vec<T>, String>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMore<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        (self.one)(text).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
+        }
+        not_none(list)
+    }
+}
+
+/// Profilers as a list, or as text like that after `-p`.
+pub(crate) fn profilers<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<ProfilerEntry>, D::Error> {
+    d.deserialize_any(OneOrMore {
+        expecting: "a list of profilers, such as [vmstat, perf]",
+        one: |text| {
+            let list = ProfilerSpec::list(text).map_err(|e| e.to_string())?;
+            Ok(list.into_iter().map(ProfilerEntry).collect())
+        },
+    })
 }
 
 /// Hosts that are not more than there can be, ranges counted as what they stand for.
@@ -355,7 +490,15 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>,
         type Value = Vec<HostEntry>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of hosts")
+            f.write_str("a list of hosts, such as [web01, web02]")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<HostEntry>, E> {
+            let entry = HostEntry::Text(text.to_owned());
+            match entry.hosts().map_err(E::custom)?.len() {
+                0 => Err(E::custom("hosts is empty: name a host, or leave the key out for this machine")),
+                _ => Ok(vec![entry]),
+            }
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<HostEntry>, A::Error> {
@@ -370,10 +513,45 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HostEntry>,
             Ok(entries)
         }
     }
-    d.deserialize_seq(HostsVisitor).and_then(not_none)
+    d.deserialize_any(HostsVisitor).and_then(not_none)
 }
 
 /// How many at the same time: one at least.
+/// Values of OpenSSH options: text, and what YAML takes for a number or a truth.
+fn ssh_options<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Scalar(String);
+    struct Seen;
+    impl serde::de::Visitor<'_> for Seen {
+        type Value = Scalar;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the value of an OpenSSH option")
+        }
+        fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+            Ok(Scalar(text.to_owned()))
+        }
+        fn visit_bool<E>(self, yes: bool) -> Result<Scalar, E> {
+            Ok(Scalar(if yes { "yes" } else { "no" }.to_owned()))
+        }
+        fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+            Ok(Scalar(number.to_string()))
+        }
+        fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+            Ok(Scalar(number.to_string()))
+        }
+    }
+    impl<'de> Deserialize<'de> for Scalar {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            d.deserialize_any(Seen)
+        }
+    }
+    let options = BTreeMap::<String, Scalar>::deserialize(d)?;
+    let one_line = |text: &str| !text.contains(['\n', '\0']);
+    if let Some((key, _)) = options.iter().find(|(key, Scalar(value))| !one_line(key) || !one_line(value)) {
+        return Err(serde::de::Error::custom(format!("the OpenSSH option {key:?} is not one line")));
+    }
+    Ok(options.into_iter().map(|(key, Scalar(value))| (key, value)).collect())
+}
+
 fn forks<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     match Option::<u32>::deserialize(d)? {
         Some(0) => Err(D::Error::custom("forks cannot be 0: leave the key out for the default")),
@@ -478,7 +656,11 @@ impl<'de> Deserialize<'de> for ProfilerEntry {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ProfilerEntry, E> {
-                text.parse().map(ProfilerEntry).map_err(E::custom)
+                let mut list = ProfilerSpec::list(text).map_err(E::custom)?;
+                match (list.pop(), list.is_empty()) {
+                    (Some(one), true) => Ok(ProfilerEntry(one)),
+                    _ => Err(E::custom(format!("{text:?} is several profilers: write each as its own entry"))),
+                }
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProfilerEntry, A::Error> {
@@ -505,6 +687,62 @@ impl<'de> Deserialize<'de> for ProfilerEntry {
     }
 }
 
+impl TestCommand {
+    /// Text for `sh -c`.
+    fn of_text<E: serde::de::Error>(text: &str) -> Result<Self, E> {
+        if text.trim().is_empty() {
+            return Err(E::custom("the test's command is empty"));
+        }
+        Ok(Self { argv: ["sh", "-c", text].map(str::to_owned).to_vec() })
+    }
+}
+
+impl From<TestCommand> for TestSpec {
+    fn from(command: TestCommand) -> Self {
+        Self { command, directory: None, env: BTreeMap::new(), timeout: None, record_env: Vec::new() }
+    }
+}
+
+impl<'de> Deserialize<'de> for TestSpec {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        /// The map of a test.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct TestMap {
+            command: TestCommand,
+            directory: Option<Utf8PathBuf>,
+            #[serde(default)]
+            env: BTreeMap<String, String>,
+            timeout: Option<Span>,
+            #[serde(default)]
+            record_env: Vec<String>,
+        }
+        struct TestVisitor;
+        impl<'de> Visitor<'de> for TestVisitor {
+            type Value = TestSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a test: a map with a command, or the command itself as a list or text")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TestSpec, E> {
+                TestCommand::of_text(text).map(TestSpec::from)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<TestSpec, A::Error> {
+                TestCommand::deserialize(serde::de::value::SeqAccessDeserializer::new(seq)).map(TestSpec::from)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TestSpec, A::Error> {
+                let TestMap { command, directory, env, timeout, record_env } =
+                    TestMap::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(TestSpec { command, directory, env, timeout, record_env })
+            }
+        }
+        d.deserialize_any(TestVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for TestCommand {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct CommandVisitor;
@@ -516,10 +754,7 @@ impl<'de> Deserialize<'de> for TestCommand {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TestCommand, E> {
-                if text.trim().is_empty() {
-                    return Err(E::custom("the test's command is empty"));
-                }
-                Ok(TestCommand { argv: ["sh", "-c", text].map(str::to_owned).to_vec() })
+                TestCommand::of_text(text)
             }
 
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<TestCommand, A::Error> {
@@ -643,6 +878,55 @@ timeouts: {start: 5}
         assert_eq!(job.require, Require::Percent(80));
         assert_eq!(job.timeouts.start, Span::seconds(5));
         assert_eq!(job.timeouts.stop, Timeouts::default().stop);
+    }
+
+    #[test]
+    fn one_thing_may_stand_for_a_list() {
+        let job = JobFile::parse("hosts: web[1-2]\nprofilers: light, perf:49\ntest: sleep 1\n").unwrap();
+        assert_eq!(job.hosts.iter().map(|h| h.hosts().unwrap().len()).sum::<usize>(), 2);
+        assert_eq!(job.profilers.len(), 2);
+        assert_eq!(job.test.unwrap().command.argv, ["sh", "-c", "sleep 1"]);
+        let list = JobFile::parse("test: [sleep, '1']\n").unwrap();
+        assert_eq!(list.test.unwrap().command.argv, ["sleep", "1"]);
+        assert!(error("test: ''\n").contains("the test's command is empty"));
+        assert!(error("hosts: ''\n").contains("hosts is empty"));
+        assert!(error("profilers:\n- light,perf\n").contains("write each as its own entry"));
+    }
+
+    #[test]
+    fn an_empty_file_and_a_misspelled_key_are_told_what_to_write() {
+        for text in ["", "# nothing\n", "---\n"] {
+            let said = JobFile::parse(text).unwrap_err();
+            assert_eq!(said.to_string(), "the file is empty", "{text:?}");
+            assert!(said.hint().unwrap().contains("autoprof init"));
+        }
+        for (text, hint) in [
+            ("hosts: [a]\nprofiler: [vmstat]\n", "line 2: did you mean `profilers`?"),
+            ("test: {comand: x}\n", "line 1: did you mean `command`?"),
+            ("hosts:\n- name: a\n  adress: b\n", "line 3: did you mean `address`?"),
+            ("groups:\n  db: {hots: [a]}\n", "line 2: did you mean `hosts`?"),
+            ("timeouts: {conect: 5}\n", "line 1: did you mean `connect`?"),
+        ] {
+            assert_eq!(JobFile::parse(text).unwrap_err().hint(), Some(hint), "{text}");
+        }
+        assert_eq!(JobFile::parse("zzzzzzzz: 1\n").unwrap_err().hint(), None);
+    }
+
+    #[test]
+    fn arguments_keep_the_form_in_which_they_were_written() {
+        let text = "
+hosts:
+- {name: a, profilers: [x: {k: 1.50}]}
+- b
+profilers: [perf: {cpus: 0, a: 0x10, b: [1e3, 010], c: +5, d: yes}, vmstat: 0x5]
+groups: {g: {also: [x: [1.0]]}}
+";
+        let job = JobFile::parse(text).unwrap();
+        assert_eq!(job.profilers[0].0.to_string(), "perf:a=\"0x10\",b=[\"1e3\", \"010\"],c=\"+5\",cpus=0,d=\"yes\"");
+        assert_eq!(job.profilers[1].0.to_string(), "vmstat:\"0x5\"");
+        assert_eq!(job.groups["g"].also[0].0.to_string(), "x:1.0");
+        let HostEntry::Map(host) = &job.hosts[0] else { panic!("no map") };
+        assert_eq!(host.profilers.as_ref().unwrap()[0].0.to_string(), "x:k=\"1.50\"");
     }
 
     #[test]

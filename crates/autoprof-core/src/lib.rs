@@ -36,6 +36,7 @@ pub mod transport;
 mod trigger;
 pub mod trust;
 mod unpack;
+pub mod yaml;
 
 pub use args::{Args, Value};
 pub use autoprof_protocol as protocol;

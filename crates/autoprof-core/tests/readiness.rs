@@ -62,6 +62,7 @@ fn ended(profiler: &str, outcome: Outcome) -> HostEvent {
         reason: (outcome == Outcome::Failed).then(|| "it cannot count here".into()),
         last_words: None,
         cpu_us: 0,
+        samples: None,
     }))
 }
 

@@ -446,7 +446,8 @@ fn wrong(kind: ParamType) -> Option<Value> {
     match kind {
         ParamType::Bool | ParamType::Integer | ParamType::Number => Some(Value::from("no such thing")),
         ParamType::String => Some(Value::List(vec![Value::from("a"), Value::from("b")])),
-        ParamType::Strings => Some(Value::Bool(true)),
+        // A number or boolean is taken for the text that was written.
+        ParamType::Strings => Some(Value::Map(std::collections::BTreeMap::new())),
         _ => None,
     }
 }

@@ -420,6 +420,22 @@ mod tests {
     }
 
     #[test]
+    fn text_cells_are_no_formulas_and_numbers_stay() {
+        let directory = std::env::temp_dir().join(format!("autoprof-cells-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let raw = RawResults { directory: directory.to_str().unwrap().into(), ..raw(0, 10 * SECOND) };
+        let mut table = TableWriter::create(&raw, "t.csv", 1.0, &["name", "=load"]).unwrap();
+        for (name, load) in [("=cmd|' /C calc'!A0", "-1.5"), ("@x", "+2"), ("a\u{1b}[2J", "3"), ("-", "-1e3")] {
+            table.row(raw.began_unix_ns, [name, load]).unwrap();
+        }
+        assert_eq!(table.finish().unwrap().rows, 4);
+        let text = std::fs::read_to_string(directory.join("t.csv")).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        let cells: Vec<&str> = text.lines().filter_map(|line| line.split_once(',')).map(|(_, cells)| cells).collect();
+        assert_eq!(cells, ["name,'=load", "'=cmd|' /C calc'!A0,-1.5", "'@x,+2", "a\u{fffd}[2J,3", "-,-1e3"]);
+    }
+
+    #[test]
     fn rows_from_outside_the_run_or_back_in_time_are_left_out_and_counted() {
         let directory = std::env::temp_dir().join(format!("autoprof-convert-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();

@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, TypedValueParser as _},
+    error::{ContextKind, ErrorKind},
 };
 
 /// Profile a fleet of Linux hosts around a test, from one place.
@@ -57,6 +58,40 @@ pub struct Global {
     /// When to use colours
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true, help_heading = "Global options")]
     pub color: ColorWhen,
+}
+
+/// Prints what is wrong with a command line; a test that was written without `--` before it is told where that goes.
+pub fn refuse(error: &clap::Error, words: impl Iterator<Item = String>) -> std::process::ExitCode {
+    let words: Vec<String> = words.collect();
+    let at = words.iter().position(|word| word == "run");
+    let without_dashes = error.kind() == ErrorKind::UnknownArgument && !words.iter().any(|word| word == "--");
+    let wrong = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let wrong = wrong.split('=').next().unwrap_or_default();
+    // A word that is no flag, or a flag after a word that is none: `run sleep 5`, `run ls -l`.
+    let test = at.filter(|_| without_dashes).map(|at| &words[at + 1..]).and_then(|rest| {
+        let wrong_at = rest.iter().position(|word| word.split('=').next() == Some(wrong))?;
+        rest.iter()
+            .take(wrong_at + 1)
+            .position(|word| !word.starts_with('-'))
+            .filter(|first| *first == 0 || !wrong.starts_with('-'))
+    });
+    match (test, at) {
+        (Some(first), Some(at)) => {
+            let (flags, test) = words[at + 1..].split_at(first);
+            let command = |words: &[String]| {
+                words.iter().map(|word| format!(" {}", shell_words::quote(word))).collect::<String>()
+            };
+            crate::screen::line(&format!("unexpected argument {wrong:?}"));
+            let line = format!("autoprof run{} --{}", command(flags), command(test));
+            crate::screen::plain(&format!("  hint: the test comes after --: `{line}`\n"));
+            std::process::ExitCode::from(crate::exit::USAGE)
+        }
+        _ => {
+            // What cannot be printed is said by the status.
+            let _ = error.print();
+            std::process::ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE))
+        }
+    }
 }
 
 /// When to use colours.
@@ -132,32 +167,44 @@ pub struct Targets {
     pub job: Option<Utf8PathBuf>,
     #[command(flatten)]
     pub reach: Reach,
-    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy (repeatable)
-    /// [default: light]
+    /// A profiler with its parameters, NAME[:KEY=VALUE,...], or a preset: light, default, heavy; or several names with
+    /// commas (repeatable) [default: light]
     #[arg(short = 'p', long = "profiler", value_name = "PROFILER", add = complete::profilers())]
-    pub profilers: Vec<ProfilerSpec>,
+    pub profilers: Vec<ProfilerList>,
+}
+
+/// Profilers of one `-p`.
+#[derive(Debug, Clone)]
+pub struct ProfilerList(pub Vec<ProfilerSpec>);
+
+impl std::str::FromStr for ProfilerList {
+    type Err = autoprof_core::args::BadProfilerSpec;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ProfilerSpec::list(text).map(Self)
+    }
 }
 
 /// Which hosts, and how they are reached.
 #[derive(Debug, Default, Args)]
 pub struct Reach {
-    /// Hosts: [user@]host[:port], comma-separated, ranges such as web[01-16], IPv6 in brackets, `local` for this
-    /// machine (repeatable) [default: local]
+    /// Hosts: [user@]host[:port], comma-separated, ranges such as web[01-16] or n[1-9/2], IPv6 in brackets, `local` for
+    /// this machine; @GROUP, ^FILE, and HOSTS!HOSTS to leave some out (repeatable) [default: the file that WCOLL names,
+    /// else local]
     #[arg(short = 'w', long, value_name = "HOSTS")]
     pub hosts: Vec<String>,
     /// Hosts to leave out, of the same form (repeatable)
     #[arg(short = 'x', long, value_name = "HOSTS")]
     pub exclude: Vec<String>,
-    /// A file of hosts, one a line, with a label after a comma or without, # for comments; or an inventory of Ansible's,
-    /// INI or YAML (repeatable)
+    /// A file of hosts, one a line, with a label after a comma or without, # for comments; or an Ansible inventory: INI,
+    /// YAML or JSON (repeatable)
     #[arg(short = 'H', long, value_name = "FILE")]
     pub hosts_file: Vec<Utf8PathBuf>,
     /// Of files of hosts, or else of the job's hosts, only those of this group (repeatable)
     #[arg(short = 'g', long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// OpenSSH client configuration to read instead of ~/.ssh/config; `none`: none
-    #[arg(long, value_name = "FILE", help_heading = "SSH")]
-    pub ssh_config: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub ssh: Ssh,
     /// Trust the key that an unknown host shows, and remember it; changed keys are still refused
     #[arg(long, conflicts_with = "insecure_host_keys", help_heading = "SSH")]
     pub accept_new_host_keys: bool,
@@ -178,6 +225,38 @@ pub struct Reach {
     /// Directory on the hosts under which clients are installed [default: /tmp/profilers]
     #[arg(long, value_name = "DIR")]
     pub tmpdir: Option<String>,
+}
+
+/// How hosts are reached over SSH, in the words of `ssh`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "SSH")]
+pub struct Ssh {
+    /// OpenSSH client configuration to read instead of ~/.ssh/config and /etc/ssh/ssh_config; `none`: read no file. For
+    /// a run that exists, the default is the configuration that the run was started with
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<Utf8PathBuf>,
+    /// OpenSSH option, as of `ssh -o`; it comes before the configuration (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ssh_option)]
+    pub ssh_option: Vec<String>,
+    /// Private key file, tried before all other keys
+    #[arg(short, long, value_name = "FILE")]
+    pub identity: Option<Utf8PathBuf>,
+    /// User to log in as, on hosts that -w does not name a user for
+    #[arg(short, long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub login: Option<String>,
+    /// Hosts to go through: [user@]host[:port], comma-separated, nearest first; `none`: directly
+    #[arg(short = 'J', long, value_name = "HOSTS", value_parser = NonEmptyStringValueParser::new())]
+    pub jump: Option<String>,
+}
+
+/// An option of OpenSSH: a keyword and its value, on one line.
+fn ssh_option(text: &str) -> Result<String, String> {
+    match text.split_once(|c: char| c == '=' || c.is_whitespace()) {
+        Some((key, value)) if !key.is_empty() && !value.trim().is_empty() && !text.contains(['\n', '\0']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("an option is KEY=VALUE, such as ServerAliveInterval=5".to_owned()),
+    }
 }
 
 /// How a run is done and kept.
@@ -233,7 +312,7 @@ pub struct Run {
     #[command(flatten)]
     pub options: RunOptions,
     /// Collect for this long instead of running a command; without either, until Ctrl-C
-    #[arg(short, long, value_name = "TIME", conflicts_with = "test")]
+    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true)]
     pub duration: Option<Span>,
     /// How long clients go on without hearing from this process [default: 5m]
     #[arg(long, value_name = "TIME")]
@@ -282,9 +361,8 @@ pub struct Which {
     /// Directory of runs
     #[arg(long, value_name = "DIR", default_value = autoprof_core::run::DEFAULT_RESULTS)]
     pub results: Utf8PathBuf,
-    /// OpenSSH client configuration to read instead of the one that the run was begun with; `none`: none
-    #[arg(long, value_name = "FILE", help_heading = "SSH")]
-    pub ssh_config: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub ssh: Ssh,
     /// Use the run's directory although another user owns it or can write to it
     #[arg(long)]
     pub trust: bool,
@@ -432,7 +510,6 @@ pub struct Compare {
     #[command(flatten)]
     pub a: Past,
     /// The other run; none: the same one, of which two hosts are compared
-    #[arg(required_unless_present = "host_b")]
     pub other: Option<String>,
     /// Only this host of the first run
     #[arg(long, value_name = "HOST")]

@@ -3,6 +3,7 @@ use autoprof_core::{
     conduct::{ConductError, End, Outcome},
     groups::Disagreement,
     host::BadHost,
+    inventory::BadInventory,
     job::BadJob,
     profilers::AddError,
     run::RunError,
@@ -54,7 +55,12 @@ pub enum Failure {
         status: String,
         /// 126 or 127.
         code: u8,
+        /// What was to be run.
+        program: String,
     },
+    /// An inventory, or a host of one, that cannot be used.
+    #[error(transparent)]
+    Inventory(#[from] BadInventory),
     /// Anything else that is wrong with what was asked for.
     #[error("{message}")]
     Usage {
@@ -101,7 +107,7 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::JobFile { .. } | Self::Job { .. } | Self::Host(_) | Self::Profiler(_) | Self::Usage { .. } => USAGE,
-            Self::Groups(_) | Self::PluginsLock(_) => USAGE,
+            Self::Groups(_) | Self::Inventory(_) | Self::PluginsLock(_) => USAGE,
             Self::Report(ReportError::NotOver(_)) | Self::Export(ExportError::Nothing { .. }) => USAGE,
             Self::Report(_) | Self::Export(_) => PROFILING_FAILED,
             Self::TestNotRun { code, .. } => *code,
@@ -129,11 +135,18 @@ impl Failure {
             Self::Profiler(e) => e.hint().map(str::to_owned),
             Self::Groups(e) => Some(format!("give the host `profilers` of its own, or take {} out of one", e.profiler)),
             Self::Usage { hint, .. } => hint.clone(),
+            Self::Inventory(e) => Some(e.hint().to_owned()),
+            Self::Job { source, .. } if source.hint().is_some() => source.hint().map(str::to_owned),
             Self::Job { .. } => Some("`autoprof job schema` prints what a job file may say".into()),
             Self::JobFile { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Some("a test comes after --, as in `autoprof run -- COMMAND`; `autoprof init` writes a job file".into())
             }
-            Self::Host(_) => Some("a host is [user@]host[:port], IPv6 in brackets; a range is web[01-16]".into()),
+            Self::JobFile { .. } => Some("a job file is YAML; `autoprof init` writes one".into()),
+            Self::Host(e) => Some(host_hint(&e.text).into()),
+            Self::TestNotRun { program, code, .. } if *code != NOT_FOUND => Some(format!(
+                "make it executable (chmod +x), or name its interpreter, as in `-- sh {}`",
+                if program.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)) { program } else { "FILE" }
+            )),
             Self::TestNotRun { code: NOT_FOUND, .. } => {
                 Some("after -- come a program and its arguments; what a shell is to read is sh -c 'TEXT'".into())
             }
@@ -178,6 +191,20 @@ impl Failure {
         }
         self.code()
     }
+}
+
+/// What to write for a host that cannot be read.
+fn host_hint(text: &str) -> &'static str {
+    if text.contains(['{', '}']) || text.contains("..") {
+        return "ranges are in brackets: n[1-3]";
+    }
+    if text.contains('[') && text.contains(':') && !text.contains("::") {
+        return "after -w a range is web[01-16]; web[01:16] is for Ansible inventories (-H)";
+    }
+    if text.contains(['&', '*', '?']) {
+        return "patterns are not matched; name the hosts, a range such as web[01-16], or a group: -H FILE -w @GROUP";
+    }
+    "a host is [user@]host[:port], IPv6 in brackets; a range is web[01-16]"
 }
 
 /// A message with the causes that it does not name itself.

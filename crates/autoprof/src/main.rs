@@ -10,12 +10,13 @@ mod interrupt;
 mod memory;
 mod output;
 mod screen;
+mod ssh;
 mod wire;
 
 use std::{io::IsTerminal, process::ExitCode};
 
 use autoprof_report::summary::Paint;
-use clap::Parser;
+use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let hidden = memory::hide();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() => return cli::refuse(&e, std::env::args().skip(1)),
         Err(e) => return help(&e),
     };
     log_to_stderr(&cli.global);
@@ -69,13 +71,9 @@ fn main() -> ExitCode {
     ExitCode::from(output::finish(result.unwrap_or_else(|failure| failure.report())))
 }
 
-/// Prints what the reader of arguments has to say: help, the version, or what is wrong.
+/// Prints the help or the version.
 fn help(e: &clap::Error) -> ExitCode {
     let code = u8::try_from(e.exit_code()).unwrap_or(exit::USAGE);
-    if e.use_stderr() {
-        let _ = e.print();
-        return ExitCode::from(code);
-    }
     if let Err(problem) = e.print() {
         output::fail(problem);
     }

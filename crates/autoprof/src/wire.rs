@@ -6,9 +6,11 @@ use autoprof_core::{
     args::ProfilerSpec,
     conduct::{Environment, Interrupts, Plan, Work},
     duration::Span,
+    error::ArgErrorKind,
     job::{JobFile, JobHost, PRESETS},
     manifest::{RunSettings, Sudo},
-    profilers::ProfilerSet,
+    profiler::LifecycleError,
+    profilers::{AddError, ProfilerSet},
     protocol::DiskLimits,
     run::{DEFAULT_RESULTS, Place},
     size::Size,
@@ -34,12 +36,30 @@ const CLIENT_DEPTH: usize = 2;
 /// The job file that was named, or an empty job.
 pub fn read_job(path: Option<&Utf8Path>) -> Result<JobFile, Failure> {
     let Some(path) = path else { return Ok(JobFile::default()) };
-    let text = std::fs::read_to_string(path).map_err(|source| Failure::JobFile { path: path.to_owned(), source })?;
+    let text = read_bounded(path).map_err(|source| Failure::JobFile { path: path.to_owned(), source })?;
     JobFile::parse(&text).map_err(|source| Failure::Job { path: path.to_owned(), source })
+}
+
+/// A file's text, as far as a text that is read may be long.
+fn read_bounded(path: &Utf8Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(autoprof_core::yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The plugins that are there; none of their code has run.
 pub fn plugins(global: &Global) -> Result<Plugins, Failure> {
+    let given = global.plugin_dir.iter().map(|dir| ("--plugin-dir", dir));
+    for (flag, dir) in given.chain(global.client_dir.iter().map(|dir| ("--client-dir", dir))) {
+        if !dir.is_dir() {
+            let what = if dir.exists() { "not a directory" } else { "no such directory" };
+            return Err(Failure::with_hint(
+                format!("{flag} {dir:?}: {what}"),
+                "correct the path, or leave the flag out",
+            ));
+        }
+    }
     Ok(Plugins::scan(&global.plugin_dir, policy(global)?))
 }
 
@@ -123,7 +143,7 @@ pub struct Asked {
 pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked, Failure> {
     let hosts = hosts(&targets.reach, job)?;
     let specs: Vec<ProfilerSpec> = if !targets.profilers.is_empty() {
-        targets.profilers.clone()
+        targets.profilers.iter().flat_map(|list| list.0.clone()).collect()
     } else if !job.profilers.is_empty() {
         job.profilers.iter().map(|p| p.0.clone()).collect()
     } else {
@@ -149,8 +169,32 @@ pub fn asked(global: &Global, targets: &Targets, job: &JobFile) -> Result<Asked,
             set.request_for(&registry, &host.host.name, &own)?;
         }
     }
+    let all = specs
+        .iter()
+        .chain(hosts.iter().filter_map(|h| h.own_profilers.as_ref()).flatten())
+        .chain(job.groups.values().flat_map(|group| group.profilers.iter().chain(&group.also)).map(|p| &p.0));
+    all.filter(|spec| autoprof_core::job::preset(&spec.name).is_none())
+        .try_for_each(|spec| could_run(&registry, spec))?;
     files::allow(hosts.len());
     Ok(Asked { hosts: hosts.into_iter().map(|h| h.host).collect(), set, registry })
+}
+
+/// Finds what is wrong with a profiler's arguments on any host, such as one that is required and missing: asked on a host
+/// that has everything, so that nobody connects to a fleet to learn of it.
+fn could_run(registry: &Registry, spec: &ProfilerSpec) -> Result<(), Failure> {
+    let encoder = registry.encoder(&spec.name).map_err(AddError::from)?;
+    let args = spec.args.complete(encoder.profiler()).map_err(LifecycleError::Args).map_err(AddError::from)?;
+    let mut facts = autoprof_plugin::conformance::rich_host(encoder.profiler());
+    facts.cpus = 1 << 16;
+    match encoder.encode(&args, &facts) {
+        Err(e)
+            if [ArgErrorKind::Unknown, ArgErrorKind::Type, ArgErrorKind::Range, ArgErrorKind::Conflict]
+                .contains(&e.kind) =>
+        {
+            Err(AddError::from(LifecycleError::Args(e)).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The hosts that were asked for, and whether the directory that is wanted on them can be had.

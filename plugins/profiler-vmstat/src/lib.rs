@@ -46,7 +46,7 @@ impl ArgEncoder for Vmstat {
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         let tool = autoprof_plugin::installed(facts, "vmstat", "procps (Debian) or procps-ng (Fedora)")?;
-        if tool.version.contains("BusyBox") {
+        if tool.version.as_untrusted_str().contains("BusyBox") {
             let error = ArgError::new(ArgErrorKind::Unsupported, "vmstat of BusyBox prints no times");
             return Err(error.with_hint("install procps there"));
         }

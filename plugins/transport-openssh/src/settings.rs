@@ -146,7 +146,9 @@ impl Settings {
             Some(jump) => arguments.extend(["-J".to_owned(), jump.replace(' ', "")]),
             None => {}
         }
-        arguments.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option.to_owned()]));
+        // Of two values the first one counts, so that what a session depends on comes first.
+        let own = host.option("ssh_options").into_iter().flat_map(str::lines);
+        arguments.extend(options.into_iter().chain(own).flat_map(|option| ["-o".to_owned(), option.to_owned()]));
         if let Some(user) = &host.user {
             arguments.extend(["-l".to_owned(), user.clone()]);
         }

@@ -6,22 +6,18 @@ use russh::{
     AgentAuthError, MethodKind, MethodSet,
     client::{AuthResult, Handle, KeyboardInteractiveAuthResponse as Reply, Prompt},
     keys::{
-        Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
-        agent::{AgentIdentity, client::AgentClient},
+        Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, agent::AgentIdentity,
         load_openssh_certificate, load_public_key,
     },
 };
-use tokio::net::UnixStream;
 
 use crate::{
+    agent::Agent,
     config::Settings,
     connect::{State, Watch, blocking, step},
     known_hosts::fingerprint,
     secrets::Secrets,
 };
-
-/// How often a password is asked for.
-const PASSWORD_TRIES: usize = 3;
 
 /// Logs in with whatever the host takes first.
 pub(crate) async fn log_in(
@@ -30,9 +26,19 @@ pub(crate) async fn log_in(
     settings: &Settings,
     secrets: &Secrets,
 ) -> Result<(), TransportError> {
-    let mut login = Login { handle, state, settings, secrets, tried: Vec::new(), offered: None, over: false };
-    if login.keys().await? || login.passwords().await? {
-        return Ok(());
+    let mut login =
+        Login { handle, state, settings, secrets, tried: Vec::new(), offered: None, welcome: false, over: false };
+    for method in &settings.methods {
+        let done = match method.as_str() {
+            "publickey" => login.keys().await?,
+            // With nobody to ask there is nothing to say.
+            _ if settings.batch => false,
+            "password" => login.asks(MethodKind::Password).await? && login.password().await?,
+            _ => login.asks(MethodKind::KeyboardInteractive).await? && login.interactive().await?,
+        };
+        if done || login.welcome {
+            return Ok(());
+        }
     }
     Err(login.refused())
 }
@@ -47,6 +53,8 @@ struct Login<'a> {
     tried: Vec<String>,
     /// What the host takes, as far as it has said.
     offered: Option<MethodSet>,
+    /// The host lets the user in without anything.
+    welcome: bool,
     /// The host has ended the connection, mostly because its `MaxAuthTries` are used up.
     over: bool,
 }
@@ -55,71 +63,109 @@ struct Login<'a> {
 type Step = Result<bool, TransportError>;
 
 impl Login<'_> {
+    /// Tries keys: one that was given for this host first, then as OpenSSH does the agent's that are among the files, the
+    /// agent's others, and the files that the agent does not have.
     async fn keys(&mut self) -> Step {
-        if !self.settings.publickey {
-            return Ok(false);
-        }
         let files = self.settings.identity_files.clone();
-        let public = blocking(move || files.into_iter().map(|f| (public_of(&f), f)).collect::<Vec<_>>()).await?;
-        let shown = match self.agent_keys(&public).await? {
-            Some(shown) => shown,
-            None => return Ok(true),
-        };
-        for (key, file) in public {
+        let mut files: Vec<(Option<PublicKey>, PathBuf)> =
+            blocking(move || files.into_iter().map(|f| (public_of(&f), f)).collect()).await?;
+        let mut agent = self.ask_agent().await;
+        if self.settings.identity.is_some() && !files.is_empty() {
+            let (key, file) = files.remove(0);
+            let held = agent.as_mut().and_then(|agent| {
+                let at = agent.identities.iter().position(|identity| key.as_ref().is_some_and(|k| is(identity, k)))?;
+                Some(agent.identities.remove(at))
+            });
+            let done = match (held, &mut agent) {
+                (Some(identity), Some(agent)) => self.agent_key(agent, identity).await?,
+                _ => self.key_file(&file).await?,
+            };
+            if done {
+                return Ok(true);
+            }
+        }
+        let mut shown = Vec::new();
+        if let Some(agent) = &mut agent
+            && self.agent_keys(agent, &files, &mut shown).await?
+        {
+            return Ok(true);
+        }
+        for (key, file) in files {
             if !self.may_try(MethodKind::PublicKey) {
                 break;
             }
-            if key.is_some_and(|key| shown.contains(&key)) {
-                // The agent has signed with it already.
-                continue;
-            }
-            if self.key_file(&file).await? {
+            // What the agent has signed with already has no better luck as a file.
+            if !key.is_some_and(|key| shown.contains(&key)) && self.key_file(&file).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Tries the agent's keys; gives those that were refused, or none when the user is in.
+    /// The agent with its keys; none: there is none, or none that answers.
+    async fn ask_agent(&mut self) -> Option<Agent> {
+        let socket = self.settings.agent.as_ref()?;
+        // Less than a step of the login may take, so that the login goes on.
+        match Agent::ask(socket, self.settings.connect_timeout.mul_f32(0.7)).await {
+            Ok(agent) => Some(agent),
+            Err(e) => {
+                tracing::warn!("cannot use the ssh-agent {}: {e}", socket.display());
+                self.tried.push(format!("agent {}: {e}", socket.display()));
+                None
+            }
+        }
+    }
+
+    /// Tries the agent's keys; notes in `shown` those that are among the files.
     async fn agent_keys(
         &mut self,
+        agent: &mut Agent,
         files: &[(Option<PublicKey>, PathBuf)],
-    ) -> Result<Option<Vec<PublicKey>>, TransportError> {
-        let mut shown = Vec::new();
-        let Some(socket) = &self.settings.agent else { return Ok(Some(shown)) };
-        let listed = step(self.settings, "asking the agent", identities(socket)).await?;
-        let (mut agent, identities) = match listed {
-            Ok(listed) => listed,
-            Err(e) => {
-                self.tried.push(format!("agent {}: {e}", socket.display()));
-                return Ok(Some(shown));
-            }
-        };
-        let rank = |identity: &AgentIdentity| {
-            let key = identity.public_key();
-            files.iter().position(|(of_file, _)| of_file.as_ref().is_some_and(|k| k.key_data() == key.key_data()))
-        };
-        // As OpenSSH does: those that the configuration names, in its order, then the others.
-        let mut ranked: Vec<_> = identities.into_iter().map(|i| (rank(&i), i)).collect();
-        ranked.sort_by_key(|(rank, _)| rank.unwrap_or(usize::MAX));
-        for (rank, identity) in ranked {
-            if rank.is_none() && self.settings.identities_only {
-                continue;
-            }
+        shown: &mut Vec<PublicKey>,
+    ) -> Step {
+        let (named, others): (Vec<_>, Vec<_>) = std::mem::take(&mut agent.identities)
+            .into_iter()
+            .partition(|identity| files.iter().any(|(key, _)| key.as_ref().is_some_and(|key| is(identity, key))));
+        let others = if self.settings.identities_only { Vec::new() } else { others };
+        for identity in named.into_iter().chain(others) {
             if !self.may_try(MethodKind::PublicKey) {
                 break;
             }
-            if self.agent_key(&mut agent, identity.clone()).await? {
-                return Ok(None);
+            if !self.accepts(&identity.public_key().algorithm()) {
+                continue;
             }
-            // The file is the same key, so it has no better luck; compared by its data, comments differ.
-            shown.extend(rank.and_then(|at| files[at].0.clone()));
+            let tried = self.tried.len();
+            if self.agent_key(agent, identity.clone()).await? {
+                return Ok(true);
+            }
+            if self.tried[tried..].iter().any(|text| text.contains(SILENT)) {
+                // It will not sign with its other keys either; the files may do.
+                break;
+            }
+            shown.extend(files.iter().filter_map(|(key, _)| key.clone()).filter(|key| is(&identity, key)));
         }
-        Ok(Some(shown))
+        Ok(false)
     }
 
-    async fn agent_key(&mut self, agent: &mut AgentClient<UnixStream>, identity: AgentIdentity) -> Step {
+    async fn agent_key(&mut self, agent: &mut Agent, identity: AgentIdentity) -> Step {
+        let agent = &mut agent.client;
         let key = identity.public_key().into_owned();
+        if let AgentIdentity::PublicKey { .. } = &identity {
+            for (file, certificate) in self.certificates(None).await? {
+                if certificate.public_key() != key.key_data() || !self.may_try(MethodKind::PublicKey) {
+                    continue;
+                }
+                let hash = self.rsa_hash(&key.algorithm()).await?;
+                let user = self.settings.user.clone();
+                let shown = self.handle.authenticate_certificate_with(user, certificate, hash, agent);
+                let result = step(self.settings, "authentication", shown).await?;
+                if let Ok(result) = result
+                    && self.judge(result, file.display().to_string())
+                {
+                    return Ok(true);
+                }
+            }
+        }
         let name = format!("agent key {} {}", comment(&identity), fingerprint(&key));
         let hash = self.rsa_hash(&key.algorithm()).await?;
         let user = self.settings.user.clone();
@@ -136,7 +182,12 @@ impl Login<'_> {
         match result.await? {
             Ok(result) => Ok(self.judge(result, name)),
             Err(AgentAuthError::Key(e)) => {
-                self.tried.push(format!("{name}: the agent does not sign: {e}"));
+                let silent = matches!(&e, russh::keys::Error::IO(e) if e.kind() == std::io::ErrorKind::TimedOut);
+                let reason = if silent { SILENT.to_owned() } else { format!("the agent does not sign: {e}") };
+                if silent {
+                    tracing::warn!("{name}: {reason}");
+                }
+                self.tried.push(format!("{name}: {reason}"));
                 Ok(false)
             }
             Err(AgentAuthError::Send(_)) => Ok(self.ended(name)),
@@ -145,14 +196,18 @@ impl Login<'_> {
 
     /// Tries a key file, its certificate first.
     async fn key_file(&mut self, file: &Path) -> Step {
-        let key = match self.secrets.key(file).await {
+        if let Some(reason) = self.unusable(file).await? {
+            self.tried.push(format!("{}: {reason}", file.display()));
+            return Ok(false);
+        }
+        let key = match self.secrets.key(file, !self.settings.batch).await {
             Ok(key) => key,
             Err(reason) => {
                 self.tried.push(format!("{}: {reason}", file.display()));
                 return Ok(false);
             }
         };
-        for certificate in self.certificates(file).await? {
+        for certificate in self.certificates(Some(file)).await? {
             if self.may_try(MethodKind::PublicKey) && self.certificate(&key, certificate).await? {
                 return Ok(true);
             }
@@ -168,9 +223,12 @@ impl Login<'_> {
     }
 
     /// The certificates that may belong to a key file.
-    async fn certificates(&self, file: &Path) -> Result<Vec<(PathBuf, Certificate)>, TransportError> {
-        let beside = PathBuf::from(format!("{}-cert.pub", file.display()));
-        let paths: Vec<_> = [beside].into_iter().chain(self.settings.certificate_file.clone()).collect();
+    async fn certificates(&self, file: Option<&Path>) -> Result<Vec<(PathBuf, Certificate)>, TransportError> {
+        let mut paths = self.settings.certificate_files.clone();
+        if paths.is_empty() {
+            // Only where no certificate is named, those beside the keys count.
+            paths.extend(file.map(|file| PathBuf::from(format!("{}-cert.pub", file.display()))));
+        }
         blocking(move || {
             paths.into_iter().filter_map(|p| Some((p.clone(), load_openssh_certificate(&p).ok()?))).collect()
         })
@@ -186,19 +244,40 @@ impl Login<'_> {
         self.settle(result, file.display().to_string())
     }
 
-    async fn passwords(&mut self) -> Step {
+    /// Why a key file cannot be used whatever the host says.
+    async fn unusable(&self, file: &Path) -> Result<Option<String>, TransportError> {
+        let path = file.to_owned();
+        let key = blocking(move || public_of(&path)).await?;
+        Ok(match key.map(|key| key.algorithm()) {
+            Some(Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256) => {
+                Some("it is kept by a security key; use the agent, or `transport: openssh`".into())
+            }
+            Some(algorithm) if !self.accepts(&algorithm) => Some("PubkeyAcceptedAlgorithms leaves it out".into()),
+            _ => None,
+        })
+    }
+
+    /// Whether keys of this kind may be used.
+    fn accepts(&self, algorithm: &Algorithm) -> bool {
+        let Some(accepted) = &self.settings.accepted_keys else { return true };
+        match algorithm {
+            Algorithm::Rsa { .. } => accepted.iter().any(|name| name.contains("rsa")),
+            other => accepted.iter().any(|name| name == other.as_str()),
+        }
+    }
+
+    /// Whether the host asks for something that a person knows.
+    async fn asks(&mut self, method: MethodKind) -> Step {
         // Also so that no password is in the first request: russh logs that one's bytes, at the level debug.
         if self.offered.is_none() && !self.over {
             let asked = self.handle.authenticate_none(self.settings.user.clone());
             let result = step(self.settings, "authentication", asked).await?;
             if self.settle(result, String::new())? {
-                return Ok(true);
+                self.welcome = true;
+                return Ok(false);
             }
         }
-        if self.offers(MethodKind::Password) && self.password().await? {
-            return Ok(true);
-        }
-        if self.offers(MethodKind::KeyboardInteractive) { self.interactive().await } else { Ok(false) }
+        Ok(self.offers(method))
     }
 
     fn account(&self) -> String {
@@ -208,7 +287,7 @@ impl Login<'_> {
     async fn password(&mut self) -> Step {
         let account = self.account();
         let mut known = self.secrets.password(&account);
-        for _ in 0..PASSWORD_TRIES {
+        for _ in 0..self.settings.password_prompts {
             let asked = match known.take() {
                 Some(password) => Some(password),
                 None => self.secrets.ask(format!("password for {account}")).await,
@@ -261,7 +340,12 @@ impl Login<'_> {
             return Ok(None);
         }
         let best = step(self.settings, "authentication", self.handle.best_supported_rsa_hash()).await?;
-        Ok(best.ok().flatten().unwrap_or(Some(HashAlg::Sha512)))
+        let best = best.ok().flatten().unwrap_or(Some(HashAlg::Sha512));
+        let allowed = |name: &str| self.settings.accepted_keys.as_ref().is_none_or(|a| a.iter().any(|n| n == name));
+        Ok(match best {
+            Some(HashAlg::Sha512) if !allowed("rsa-sha2-512") && allowed("rsa-sha2-256") => Some(HashAlg::Sha256),
+            best => best,
+        })
     }
 
     fn settle(&mut self, result: Result<AuthResult, russh::Error>, name: String) -> Step {
@@ -324,9 +408,9 @@ impl Login<'_> {
                 .with_hint("see the log of sshd on the host");
         }
         let message = format!("cannot log in to {place} as {user}: the host takes {offered}; tried {tried}");
-        let hint = if self.over {
-            "the host lets only a few keys be tried (MaxAuthTries): name the right one with IdentityFile and \
-             IdentitiesOnly yes, or with identity_file of the host in the job file"
+        let mut hint = if self.over {
+            "the host lets only a few keys be tried (MaxAuthTries): name the right one with `-i FILE`, or with \
+             identity_file of the host in the job file, and it is tried first; or set `IdentitiesOnly yes`"
                 .to_owned()
         } else {
             format!(
@@ -334,14 +418,25 @@ impl Login<'_> {
                  identity file, or load the right key with ssh-add"
             )
         };
+        let mut others = self.settings.left_out.clone();
+        let wanted =
+            |method: &MethodKind| matches!(method, MethodKind::HostBased) || String::from(method).starts_with("gssapi");
+        others.extend(self.offered.iter().flat_map(|offered| offered.iter()).filter(|m| wanted(m)).map(String::from));
+        if !others.is_empty() {
+            let others = others.join(", ");
+            hint =
+                format!("{hint}; for {others} use the system's ssh: `transport: openssh` of the host in the job file");
+        }
         TransportError::new(TransportErrorKind::Auth, message).with_hint(hint)
     }
 }
 
-async fn identities(socket: &Path) -> Result<(AgentClient<UnixStream>, Vec<AgentIdentity>), russh::keys::Error> {
-    let mut agent = AgentClient::connect_uds(socket).await?;
-    let identities = agent.request_identities().await?;
-    Ok((agent, identities))
+/// What is noted of an agent that does not answer.
+const SILENT: &str = "the agent does not answer";
+
+/// Whether a key of the agent is that of a file; their comments differ.
+fn is(identity: &AgentIdentity, key: &PublicKey) -> bool {
+    identity.public_key().key_data() == key.key_data()
 }
 
 fn comment(identity: &AgentIdentity) -> String {

@@ -1,6 +1,5 @@
 //! The way to a host: names, sockets, hops and the handshake, each with a time-out of its own.
 use std::{
-    borrow::Cow,
     collections::HashMap,
     io,
     net::SocketAddr,
@@ -11,43 +10,60 @@ use std::{
 use async_ssh2_tokio::Config;
 use autoprof_plugin::prelude::*;
 use russh::{
-    ChannelId, ChannelOpenFailure, Disconnect, Preferred, cipher,
+    ChannelId, ChannelOpenFailure, Disconnect,
     client::{DisconnectReason, Handle, Handler, Session as Russh, connect_stream},
-    keys::{Algorithm, PublicKey},
+    keys::PublicKey,
 };
-use tokio::{net::TcpStream, time::timeout};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use crate::{
     auth,
     config::Settings,
-    known_hosts::KnownHost,
+    known_hosts::{KnownFiles, KnownHost},
+    proxy::{Proxy, Said},
     secrets::Secrets,
     socket::{Link, Wire},
-    ssh_config::{Files, User},
+    ssh_config::{Files, User, in_family},
     window,
 };
 
-/// A peer that is silent for this long is asked whether it is there, and given up after the third question.
-const KEEPALIVE: (Duration, usize) = (Duration::from_secs(5), 3);
 /// How long the other side may take to agree to the end of a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Opens connections; holds what they share.
 pub(crate) struct Connector {
-    files: Files,
-    user: User,
+    shared: Arc<Shared>,
     secrets: Secrets,
+}
+
+/// What settings are made of.
+struct Shared {
+    files: Files,
+    known_files: Arc<KnownFiles>,
+    user: User,
 }
 
 impl Connector {
     pub(crate) fn new(prompter: Arc<dyn Prompter>) -> Self {
-        Self { files: Files::default(), user: User::current(), secrets: Secrets::new(prompter) }
+        let shared = Shared { files: Files::default(), known_files: Arc::default(), user: User::current() };
+        Self { shared: Arc::new(shared), secrets: Secrets::new(prompter) }
     }
 
     /// Connects to a host, through its jump hosts if it has some, and logs in.
     pub(crate) async fn connect(&self, host: &Host) -> Result<Arc<Connection>, TransportError> {
-        let config = self.files.load(host, &self.user).await?;
-        let chain = Settings::chain(host, &config, &self.user)?;
+        let chain = {
+            let (shared, host) = (Arc::clone(&self.shared), host.clone());
+            // A configuration may have commands that are run, and names that are looked up.
+            blocking(move || {
+                let config = shared.files.load(host.option("ssh_config"), &shared.user)?;
+                Settings::chain(&host, &config, &shared.user)
+            })
+            .await??
+        };
         let last = chain.len() - 1;
         let mut via = None;
         for (at, settings) in chain.into_iter().enumerate() {
@@ -64,22 +80,39 @@ impl Connector {
 
     async fn open(&self, settings: &Settings, via: Option<Arc<Connection>>) -> Result<Connection, TransportError> {
         let known = blocking({
-            let settings = settings.clone();
-            move || KnownHost::read(&settings)
+            let (settings, shared) = (settings.clone(), Arc::clone(&self.shared));
+            move || KnownHost::read(&settings, &shared.known_files)
         })
-        .await?;
-        let (wire, link) = match &via {
-            None => dial(settings).await?,
-            Some(hop) => Wire::jump(hop.forward(settings).await?.into_stream()),
+        .await??;
+        let mut said = Said::default();
+        let (wire, link) = match (&via, &settings.proxy_command) {
+            (Some(hop), _) => Wire::jump(hop.forward(settings).await?.into_stream()),
+            (None, Some(command)) => {
+                let (proxy, errors) = Proxy::start(command).map_err(|e| {
+                    let message = format!("cannot start the ProxyCommand of {}", settings.alias);
+                    TransportError::caused(TransportErrorKind::Connect, message, &e)
+                })?;
+                said = errors;
+                Wire::command(proxy)
+            }
+            (None, None) => dial(settings).await?,
         };
         // Until the connection is made, giving up must leave nothing behind: russh's task would wait on.
         let guard = CutOnDrop(Some(Arc::clone(&link)));
-        let config = Arc::new(russh_config(&known));
+        let config = Arc::new(russh_config(settings, &known));
         let state = Arc::new(State::default());
         let handler = Watch { known: Arc::new(known), accepted: None, state: Arc::clone(&state) };
         let place = settings.place();
         let greeting = step(settings, "banner and key exchange", connect_stream(config, wire, handler)).await?;
-        let mut handle = greeting.map_err(|refusal| refusal.into_error(&place, &state))?;
+        let mut handle = greeting.map_err(|refusal| {
+            let mut error = refusal.into_error(&place, &state);
+            if let Some(command) = settings.proxy_command.as_ref().filter(|_| error.kind == TransportErrorKind::Connect)
+            {
+                let said = said.text().map(|text| format!(": {text}")).unwrap_or_default();
+                error.chain.push(format!("the ProxyCommand {command:?} ended or said something else{said}"));
+            }
+            error
+        })?;
         auth::log_in(&mut handle, &state, settings, &self.secrets).await?;
         link.establish();
         guard.keep();
@@ -132,19 +165,44 @@ pub(crate) fn words(reason: &ChannelOpenFailure) -> String {
     }
 }
 
+/// Opens a socket to a host, as often as the configuration wants it tried.
 async fn dial(settings: &Settings) -> Result<(Wire, Arc<Link>), TransportError> {
+    let mut tried = 1;
+    loop {
+        match dial_once(settings).await {
+            Err(_) if tried < settings.attempts => {
+                tried += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn dial_once(settings: &Settings) -> Result<(Wire, Arc<Link>), TransportError> {
     let place = settings.place();
     let unresolved = |e: &io::Error| {
         TransportError::caused(TransportErrorKind::Resolve, format!("cannot resolve {}", settings.address), e)
             .with_hint("check the name, or give the host's address")
     };
     let lookup = tokio::net::lookup_host((settings.address.as_str(), settings.port));
-    let addresses: Vec<SocketAddr> =
-        step(settings, "resolving the name", lookup).await?.map_err(|e| unresolved(&e))?.collect();
-    let mut failed = unresolved(&io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    let addresses = step(settings, "resolving the name", lookup).await?.map_err(|e| unresolved(&e))?;
+    let addresses: Vec<_> = addresses.filter(|address| in_family(address.ip(), &settings.family)).collect();
+    let mut failed = unresolved(&io::Error::new(
+        io::ErrorKind::NotFound,
+        match settings.family.as_str() {
+            "inet" => "the name has no IPv4 address (AddressFamily inet)",
+            "inet6" => "the name has no IPv6 address (AddressFamily inet6)",
+            _ => "the name has no address",
+        },
+    ));
     for address in addresses {
-        match step(settings, "TCP connect", TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(Wire::tcp(stream, settings.write_timeout)),
+        match step(settings, "TCP connect", connect_to(settings, address)).await {
+            Ok(Ok(stream)) => {
+                // A connection works without.
+                let _ = SockRef::from(&stream).set_keepalive(settings.keep_tcp_alive);
+                return Ok(Wire::tcp(stream, settings.write_timeout));
+            }
             Ok(Err(e)) => {
                 let message = format!("cannot connect to {place}: {}", plain(&e));
                 failed = TransportError::new(TransportErrorKind::Connect, message);
@@ -158,34 +216,36 @@ async fn dial(settings: &Settings) -> Result<(Wire, Arc<Link>), TransportError> 
     Err(failed)
 }
 
+/// Connects from where the configuration says.
+async fn connect_to(settings: &Settings, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(interface) = &settings.bind_interface {
+        SockRef::from(&socket)
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|e| io::Error::new(e.kind(), format!("BindInterface {interface}: {}", plain(&e))))?;
+    }
+    if let Some(from) = &settings.bind_address {
+        let bad = |e: &dyn std::fmt::Display| io::Error::other(format!("BindAddress {from}: {e}"));
+        let found = tokio::net::lookup_host((from.as_str(), 0)).await.map_err(|e| bad(&plain(&e)))?;
+        let same = found.into_iter().find(|own| own.is_ipv4() == address.is_ipv4());
+        socket
+            .bind(same.ok_or_else(|| bad(&"not of the family of the host's address"))?)
+            .map_err(|e| bad(&plain(&e)))?;
+    }
+    socket.connect(address).await
+}
+
 /// A system error without its number, in lower case.
 fn plain(e: &io::Error) -> String {
     e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-fn russh_config(known: &KnownHost) -> Config {
-    let first = known.algorithms();
-    // As in OpenSSH, signatures with SHA-1 are not taken.
-    let rest =
-        Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None }) && !first.contains(a));
-    let key = first.iter().chain(rest).cloned().collect();
+fn russh_config(settings: &Settings, known: &KnownHost) -> Config {
     Config {
-        keepalive_interval: Some(KEEPALIVE.0),
-        keepalive_max: KEEPALIVE.1,
+        keepalive_interval: Some(settings.keepalive.0),
+        keepalive_max: settings.keepalive.1,
         nodelay: true,
-        preferred: Preferred {
-            key: Cow::Owned(key),
-            // GCM moves twice as much as ChaCha20 where both sides have AES (docs/performance.md).
-            cipher: Cow::Borrowed(&[
-                cipher::AES_128_GCM,
-                cipher::AES_256_GCM,
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_128_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_256_CTR,
-            ]),
-            ..Preferred::DEFAULT
-        },
+        preferred: settings.algorithms.preferred(&known.algorithms()),
         ..Config::default()
     }
 }

@@ -1,20 +1,31 @@
 //! Whether a host's key is the one that it had before.
+mod store;
+
 use std::{
     fs,
-    io::{Read, Write},
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use autoprof_plugin::prelude::*;
-use ring::hmac;
 use russh::keys::{
     Algorithm, HashAlg, PublicKey,
-    ssh_key::known_hosts::{Entry, HostPatterns, Marker},
+    ssh_key::known_hosts::{Entry, Marker},
 };
 
-use crate::config::{HostKeys, Settings};
+pub(crate) use self::store::KnownFiles;
+use self::store::{Store, hashed, names_host};
+use crate::{
+    bounded,
+    config::{HostKeys, Settings},
+};
+
+/// What a list of revoked keys in OpenSSH's binary form begins with.
+const KRL: &[u8] = b"SSHKRL\n\0";
+/// No list of revoked keys is longer than this.
+const MAX_REVOKED: u64 = 16 << 20;
 
 /// A key that a file has for a host.
 #[derive(Debug, Clone)]
@@ -44,6 +55,9 @@ pub(crate) struct KnownHost {
     policy: HostKeys,
     /// Where a new key is written down.
     learn: Option<PathBuf>,
+    /// Its name is written down hashed.
+    hash_names: bool,
+    files: Arc<KnownFiles>,
     /// Whether the host has a line with an authority, which cannot be used.
     authority: bool,
 }
@@ -64,7 +78,10 @@ static WRITING: Mutex<()> = Mutex::new(());
 
 impl KnownHost {
     /// Reads what the files know. Blocks.
-    pub(crate) fn read(settings: &Settings) -> Self {
+    ///
+    /// # Errors
+    /// When a file cannot be read: it may have a line that would refuse the host.
+    pub(crate) fn read(settings: &Settings, files: &Arc<KnownFiles>) -> Result<Self, TransportError> {
         // As in OpenSSH, an alias stands for itself, without a port.
         let (name, bare) = match &settings.host_key_alias {
             Some(alias) => (alias.to_lowercase(), None),
@@ -79,39 +96,66 @@ impl KnownHost {
             keys: Vec::new(),
             policy: settings.host_keys,
             learn: settings.known_hosts.first().cloned(),
+            hash_names: settings.hash_names,
+            files: Arc::clone(files),
             authority: false,
             name,
         };
         for file in settings.known_hosts.iter().chain(&settings.global_known_hosts) {
-            // A file that is not there knows nothing, and one that cannot be read must not let anybody in.
-            if let Ok(text) = fs::read(file) {
-                known.add(file, &String::from_utf8_lossy(&text), bare.as_deref());
+            match files.get(file) {
+                Ok(store) => known.add(file, &store, bare.as_deref()),
+                // OpenSSH passes over one that it may not open.
+                Err(e) if fs::File::open(file).is_err() => {
+                    tracing::warn!("cannot read the known hosts {}: {e}", file.display());
+                }
+                Err(e) => return Err(unreadable("the known hosts", file, &e)),
             }
         }
-        known
+        if let Some(file) = &settings.revoked {
+            known.revoke(file)?;
+        }
+        Ok(known)
     }
 
-    fn add(&mut self, file: &Path, text: &str, bare: Option<&str>) {
-        for (at, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
+    fn add(&mut self, file: &Path, store: &Store, bare: Option<&str>) {
+        let names: Vec<&str> = [self.name.as_str()].into_iter().chain(bare).collect();
+        let mut found = Vec::new();
+        for line in store.find(&names) {
+            let text = line.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Keys of types that are not understood cannot be presented either.
+            let Ok(entry) = text.parse::<Entry>() else { continue };
+            let named = names_host(line.text, &self.name);
+            if entry.marker() == Some(&Marker::CertAuthority) {
+                self.authority |= named;
                 continue;
             }
-            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            // Keys of types that are not understood cannot be presented either.
-            let Ok(entry) = line.parse::<Entry>() else { continue };
-            let revoked = entry.marker() == Some(&Marker::Revoked);
-            let named = matches(entry.host_patterns(), &self.name);
-            let elsewhere = !named && bare.is_some_and(|bare| matches(entry.host_patterns(), bare));
-            let key = entry.public_key().clone();
-            match entry.marker() {
-                Some(Marker::CertAuthority) => self.authority |= named,
-                _ if named || elsewhere => {
-                    self.keys.push(KnownKey { key, file: file.to_owned(), line: at + 1, revoked, elsewhere });
-                }
-                _ => {}
+            found.push(KnownKey {
+                key: entry.public_key().clone(),
+                file: file.to_owned(),
+                line: line.number,
+                revoked: entry.marker() == Some(&Marker::Revoked),
+                elsewhere: !named,
+            });
+        }
+        self.keys.extend(found);
+    }
+
+    /// Notes the keys of `RevokedHostKeys`.
+    fn revoke(&mut self, file: &Path) -> Result<(), TransportError> {
+        let text = bounded::open(file).and_then(|open| bounded::read(open, MAX_REVOKED));
+        let text = text.map_err(|e| unreadable("RevokedHostKeys", file, &e))?;
+        if text.starts_with(KRL) {
+            let message = format!("RevokedHostKeys {} is a binary list, which cannot be used", file.display());
+            return Err(TransportError::new(TransportErrorKind::HostKey, message)
+                .with_hint("use the system's ssh for this host: set `transport: openssh` for it in the job file"));
+        }
+        for (at, line) in String::from_utf8_lossy(&text).lines().enumerate() {
+            if let Ok(key) = line.trim().parse::<PublicKey>() {
+                let file = file.to_owned();
+                self.keys.push(KnownKey { key, file, line: at + 1, revoked: true, elsewhere: false });
             }
         }
+        Ok(())
     }
 
     /// The types of the keys that are known, which are asked for first: a host has keys of several types, and one
@@ -173,7 +217,14 @@ impl KnownHost {
         let written = key.to_openssh().map_err(std::io::Error::other).and_then(|key| {
             // The comment is the host's own text; it has no place in the user's file.
             let key = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
-            append(file, &format!("{} {key}\n", self.name))
+            let _guard = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another connection may have been first.
+            let written = self.files.get(file)?;
+            if written.find(&[&self.name]).iter().any(|line| line.text.contains(&key)) {
+                return Ok(());
+            }
+            let name = if self.hash_names { hashed(&self.name)? } else { self.name.clone() };
+            append(file, &format!("{name} {key}\n"))
         });
         written.map_err(|e| {
             let message = format!("cannot write the new key of {} to {}", self.place, file.display());
@@ -265,55 +316,23 @@ pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
+fn unreadable(what: &str, file: &Path, e: &std::io::Error) -> TransportError {
+    let message = format!("cannot read {what} {}", file.display());
+    TransportError::caused(TransportErrorKind::HostKey, message, e)
+        .with_hint("correct the file, or name another one with UserKnownHostsFile in the SSH configuration")
+}
+
 fn append(file: &Path, line: &str) -> std::io::Result<()> {
-    let _guard = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(directory) = file.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let mut out = fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
-    let mut text = String::new();
-    out.read_to_string(&mut text)?;
-    if text.lines().any(|known| known == line.trim_end()) {
-        return Ok(());
+    let mut last = [b'\n'];
+    if out.metadata()?.is_file() && out.seek(SeekFrom::End(-1)).is_ok() {
+        out.read_exact(&mut last)?;
     }
-    let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let separator = if last == *b"\n" { "" } else { "\n" };
     out.write_all(format!("{separator}{line}").as_bytes())
-}
-
-fn matches(patterns: &HostPatterns, name: &str) -> bool {
-    match patterns {
-        HostPatterns::HashedName { salt, hash } => {
-            let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, salt);
-            hmac::verify(&key, name.as_bytes(), hash).is_ok()
-        }
-        HostPatterns::Patterns(patterns) => {
-            let (refusing, naming): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.starts_with('!'));
-            let hit = |p: &String| glob(p.trim_start_matches('!').to_lowercase().as_bytes(), name.as_bytes());
-            naming.into_iter().any(hit) && !refusing.into_iter().any(hit)
-        }
-    }
-}
-
-/// `*` and `?`, as in OpenSSH: brackets are only brackets.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    (p, t) = (at + 1, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reaches hosts over SSH.
 //!
 //! One connection per host, a channel per command, host keys checked as OpenSSH checks them, settings from the
-//! host's description and from `~/.ssh/config`. The connection is russh's; its socket is opened here, because the
+//! host's description and from OpenSSH's configuration. The connection is russh's; its socket is opened here, because the
 //! handshake is twice as fast with `TCP_NODELAY` and quick acknowledgements, and because every step needs a
 //! time-out and a name of its own.
 //!
@@ -10,16 +10,21 @@
 //! # Options of a host
 //! | name | meaning | default |
 //! |---|---|---|
-//! | `ssh_config` | configuration file, or `none` | `~/.ssh/config` when it exists |
+//! | `ssh_config` | configuration file, or `none` | `~/.ssh/config` and `/etc/ssh/ssh_config` |
+//! | `ssh_options` | OpenSSH options, `KEY=VALUE`, one a line | |
 //! | `host_keys` | `strict`, `accept-new` or `insecure` | `StrictHostKeyChecking` of the configuration, else `strict` |
 //! | `connect_timeout` | seconds for each step of connecting | `ConnectTimeout` of the configuration, else 15 |
 //! | `write_timeout` | seconds that a write may make no progress | 30 |
 #![forbid(unsafe_code)]
 
+mod agent;
+mod algorithms;
 mod auth;
+mod bounded;
 mod config;
 mod connect;
 mod known_hosts;
+mod proxy;
 mod secrets;
 mod session;
 mod socket;

@@ -1,12 +1,14 @@
 //! What only a person knows: passphrases and passwords, asked for once and one at a time.
 use std::{
     collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use autoprof_plugin::prelude::*;
-use russh::keys::{PrivateKey, load_secret_key};
+use russh::keys::{PrivateKey, load_public_key, load_secret_key};
 
 /// How often a wrong passphrase may be given.
 const TRIES: usize = 3;
@@ -32,15 +34,23 @@ impl Secrets {
         Self { prompter, turn: Arc::default(), keys: Arc::default(), passwords: Mutex::default() }
     }
 
-    /// The private key of a file, opened by a passphrase if it has one, or why it cannot be used.
-    pub(crate) async fn key(&self, path: &Path) -> OpenedKey {
+    /// The private key of a file, opened by a passphrase if it has one and somebody may be asked, or why it cannot be
+    /// used.
+    pub(crate) async fn key(&self, path: &Path, ask: bool) -> OpenedKey {
         if let Some(known) = self.known(path) {
             return known;
         }
         let file = path.to_owned();
+        if let Some(reason) = blocking(move || exposed(&file)).await? {
+            tracing::warn!("{}: {reason}", path.display());
+            lock(&self.keys).insert(path.to_owned(), Err(reason.clone()));
+            return Err(reason);
+        }
+        let file = path.to_owned();
         match blocking(move || load_secret_key(file, None)).await? {
             Ok(key) => return Ok(Arc::new(key)),
-            Err(russh::keys::Error::KeyIsEncrypted) => {}
+            Err(russh::keys::Error::KeyIsEncrypted) if ask => {}
+            Err(russh::keys::Error::KeyIsEncrypted) => return Err("it has a passphrase, and BatchMode is on".into()),
             Err(e) => return Err(format!("cannot be read: {e}")),
         }
         let turn = Arc::clone(&self.turn).lock_owned().await;
@@ -83,6 +93,24 @@ impl Secrets {
     pub(crate) fn remember(&self, account: &str, password: Secret) {
         lock(&self.passwords).insert(account.to_owned(), password);
     }
+}
+
+/// Why a private key is left out: as OpenSSH does, one of our own that others can read.
+fn exposed(file: &Path) -> Option<String> {
+    let metadata = fs::metadata(file).ok()?;
+    let own = fs::metadata("/proc/self").ok()?.uid() == metadata.uid();
+    let mode = metadata.mode() & 0o777;
+    (own && mode & 0o077 != 0 && !is_public(file)).then(|| {
+        format!(
+            "others can read this private key (mode {mode:04o}), so it is not used; `chmod 600 {}`",
+            shell_words::quote(&file.to_string_lossy())
+        )
+    })
+}
+
+/// Whether a file has a public key: anybody may read that.
+fn is_public(file: &Path) -> bool {
+    load_public_key(file).is_ok()
 }
 
 fn open(file: &Path, prompter: &dyn Prompter) -> OpenedKey {

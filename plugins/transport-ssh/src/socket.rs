@@ -19,6 +19,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::proxy::Proxy;
+
 /// A hold on a stream that russh owns: what it is told from outside, and what is seen of it.
 ///
 /// russh 0.62 does not wake a task that waits for the window of a dead connection, nor does it look at its own
@@ -94,6 +96,8 @@ enum Carrier {
     Tcp(TcpStream),
     /// A channel through a jump host.
     Jump(ChannelStream<Msg>),
+    /// A ProxyCommand.
+    Command(Proxy),
 }
 
 /// The stream that is handed to russh.
@@ -110,6 +114,11 @@ impl Wire {
         // What stays unacknowledged is a dead peer; russh cannot notice while it is blocked in a write.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(give_up));
         Self::new(Carrier::Tcp(stream))
+    }
+
+    /// A stream through a ProxyCommand.
+    pub(crate) fn command(proxy: Proxy) -> (Self, Arc<Link>) {
+        Self::new(Carrier::Command(proxy))
     }
 
     /// A stream through a jump host.
@@ -142,6 +151,7 @@ impl AsyncRead for Wire {
                 Pin::new(stream).poll_read(cx, buf)
             }
             Carrier::Jump(stream) => Pin::new(stream).poll_read(cx, buf),
+            Carrier::Command(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -152,6 +162,7 @@ impl AsyncWrite for Wire {
         let taken = ready!(match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
             Carrier::Jump(stream) => Pin::new(stream).poll_write(cx, data),
+            Carrier::Command(stream) => Pin::new(stream).poll_write(cx, data),
         })?;
         self.link.written.send_modify(|written| *written += taken as u64);
         Poll::Ready(Ok(taken))
@@ -162,6 +173,7 @@ impl AsyncWrite for Wire {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Carrier::Jump(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Command(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -170,6 +182,7 @@ impl AsyncWrite for Wire {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Carrier::Jump(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Command(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

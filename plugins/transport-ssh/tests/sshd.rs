@@ -1,6 +1,8 @@
 //! The transport against a real OpenSSH server.
 #![allow(clippy::unwrap_used)]
 
+#[path = "sshd/configuration.rs"]
+mod configuration;
 mod lab;
 #[path = "sshd/login.rs"]
 mod login;

@@ -2,17 +2,18 @@
 //!
 //! Source: pbench, agent/util-scripts/pbench-register-tool: `<hostname>[,<label>]`; an empty label is none, lines that
 //! begin with # are comments, and more than one comma is an error.
-use super::{Inventory, bad};
+use super::Inventory;
 use crate::{
     groups::{Members, is_group_name},
     host::{BadHost, Host, MAX_EXPANSION, expand},
 };
 
 /// Reads a host, or a range, a line; `#` begins a comment. What follows a comma is the name of a group.
-pub(super) fn read(text: &str) -> Result<Inventory, BadHost> {
+pub(super) fn read(text: &str) -> Result<Inventory, (usize, BadHost)> {
     let (mut hosts, mut groups) = (Vec::new(), Members::new());
     for (nth, line) in text.lines().enumerate() {
-        let at_line = |e: BadHost| BadHost { reason: format!("line {}: {}", nth + 1, e.reason), ..e };
+        let at_line = |e: BadHost| (nth + 1, e);
+        let bad = |text: &str, reason: String| BadHost { text: text.to_owned(), reason };
         let line = line.split('#').next().unwrap_or_default().trim();
         let (pattern, label) = labelled(line);
         let names = expand(pattern).map_err(at_line)?;
@@ -23,14 +24,14 @@ pub(super) fn read(text: &str) -> Result<Inventory, BadHost> {
         if !label.is_empty() {
             if !is_group_name(label) || of_line.is_empty() {
                 let reason = "what follows a host and a comma is one label, of letters, digits, _, - and .";
-                return Err(at_line(bad(line, reason)));
+                return Err(at_line(bad(line, reason.to_owned())));
             }
             let group = groups.entry(label.to_owned()).or_default();
             group.extend(of_line.iter().map(|host| host.name.clone()));
         }
         hosts.extend(of_line);
     }
-    Ok(Inventory { hosts, groups })
+    Ok(Inventory { hosts, groups, ..Inventory::default() })
 }
 
 /// A line's host and label: what is before its first comma outside brackets, and what is after it.
@@ -74,11 +75,12 @@ mod tests {
 
     #[test]
     fn the_bad_line_is_named() {
-        let reason = |text: &str| Inventory::read(text).unwrap_err().reason;
-        assert_eq!(reason("a\nb c\n"), "line 2: a host's name cannot have ' '");
-        assert_eq!(reason("a[1-60000]\nb[1-60000]\n"), "line 2: more than 100000 hosts");
+        let reason = |text: &str| Inventory::read(text).unwrap_err().to_string();
+        assert_eq!(reason("a\nb c\n"), "line 2: cannot read host \"b c\": a host's name cannot have ' '");
+        assert!(reason("a[1-60000]\nb[1-60000]\n").ends_with(": more than 100000 hosts"));
         for line in ["a,b,c", "a,b c", "a,root@b", ",web"] {
-            assert!(reason(&format!("x\n{line}\n")).starts_with("line 2: what follows a host and a comma"), "{line}");
+            let said = reason(&format!("x\n{line}\n"));
+            assert!(said.starts_with("line 2: ") && said.contains("what follows a host and a comma"), "{said}");
         }
     }
 }

@@ -362,7 +362,7 @@ impl HostRecord {
                         record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &reason);
                     }
                     for reason in tables.iter().filter_map(|table| table.incomplete.as_deref()) {
-                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &crate::text::one_line(reason));
+                        record.degrade(ProfilerState::Partial, ReasonKind::Conversion, &one_line(reason));
                     }
                     record.tables = tables.iter().cloned().map(TableRecord::from).collect();
                     if let Some(problem) = problem {

@@ -1,5 +1,6 @@
 //! `autoprof init`: a job file to begin with, of what hosts were found to have.
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{ErrorKind, Write as _},
     sync::Arc,
@@ -76,7 +77,13 @@ pub fn init(global: &Global, init: &Init) -> Result<u8, Failure> {
 fn settings(reach: &Reach) -> Vec<String> {
     let text = |text: &str| Value::Str(text.to_owned());
     let mut ssh = Vec::new();
-    ssh.extend(reach.ssh_config.as_ref().map(|file| format!("config: {}", text(file.as_str()))));
+    ssh.extend(reach.ssh.ssh_config.as_ref().map(|file| format!("config: {}", text(file.as_str()))));
+    // Each keyword once, and of two values the first one counts.
+    let mut seen = BTreeSet::new();
+    let options = reach.ssh.ssh_option.iter().filter_map(|option| option.split_once(|c: char| "= \t".contains(c)));
+    let options = options.filter(|(key, _)| seen.insert(key.to_ascii_lowercase()));
+    let options: Vec<_> = options.map(|(key, value)| format!("{key}: {}", text(value.trim()))).collect();
+    ssh.extend((!options.is_empty()).then(|| format!("options: {{{}}}", options.join(", "))));
     // Keys that were accepted are known from now on; those that are not asked for are not.
     ssh.extend(reach.insecure_host_keys.then(|| "host_keys: insecure".to_owned()));
     let mut lines = Vec::new();

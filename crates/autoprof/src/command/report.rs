@@ -122,6 +122,13 @@ pub fn show(global: &Global, show: &Show) -> Result<u8, Failure> {
 
 /// Compares two runs, or two hosts.
 pub fn compare(global: &Global, asked: &Compare) -> Result<u8, Failure> {
+    if asked.other.is_none() && asked.host_b.is_none() {
+        let run = &asked.a.run;
+        return Err(Failure::with_hint(
+            "compare needs two runs, or one run and two of its hosts",
+            format!("`autoprof compare {run} OTHER`, or `autoprof compare {run} --host-a HOST --host-b HOST`"),
+        ));
+    }
     let (run_a, manifest_a) = past(global, &asked.a, Trust::Any)?;
     let (run_b, manifest_b) = match &asked.other {
         Some(other) => past(global, &Past { run: other.clone(), results: asked.a.results.clone() }, Trust::Any)?,

@@ -29,6 +29,12 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Profiles hosts around a test.
 pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     let options = &run.options;
+    if let (Some(span), Some(program)) = (run.duration, run.test.first()) {
+        return Err(Failure::with_hint(
+            format!("-d {span} and the test {program:?} exclude each other: the profilers run as long as the test"),
+            format!("leave -d out; to end the test after that time, write --timeout {span} instead"),
+        ));
+    }
     let job = wire::read_job(options.targets.job.as_deref())?;
     let asked = wire::asked(global, &options.targets, &job)?;
     let test = wire::test(&run.test, run.timeout, &job).filter(|_| run.duration.is_none());
@@ -37,7 +43,11 @@ pub fn run(global: &Global, run: &Run) -> Result<u8, Failure> {
     }
     // Asked before any host is disturbed: nobody waits for a fleet to learn of a typing error.
     if let Some(test) = &test {
-        test.check().map_err(|end| Failure::TestNotRun { status: end.status, code: end.exit_code })?;
+        test.check().map_err(|end| Failure::TestNotRun {
+            status: end.status,
+            code: end.exit_code,
+            program: test.argv[0].clone(),
+        })?;
     }
     let work = match (test, run.duration) {
         (Some(test), _) => Work::Test(test),

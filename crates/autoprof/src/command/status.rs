@@ -1,10 +1,12 @@
 //! `autoprof status`, `stop` and `report`: runs that another process began.
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use autoprof_core::{
     conduct,
     manifest::{Manifest, RunPhase},
     run::{self, RunError},
+    text::one_line,
+    trust::{self, Trust},
 };
 use autoprof_report::{size::bytes, summary::summary};
 use camino::Utf8Path;
@@ -16,8 +18,9 @@ use crate::{
         run::{conclude, runtime},
     },
     exit::{self, Failure},
-    hosts, interrupt, paint, print, print_json,
+    interrupt, paint, print, print_json,
     screen::{Screen, TestStdout},
+    ssh::SshOptions,
     wire,
 };
 
@@ -128,24 +131,46 @@ fn with_run<T>(
     let directory = run::find(&which.run, &which.results)?;
     run::check(&directory, wire::run_trust(which.trust))?;
     let manifest = run::read(&directory)?;
+    check_reach(&manifest, &directory, which)?;
     let registry = Arc::new(registry_of(global, &manifest)?);
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let interrupts = interrupt::listen()?;
     let screen = Arc::new(Screen::new(wire::say(global)));
     let mut env = wire::environment(global, registry, interrupts, &screen, TestStdout::Stdout)?;
-    if let Some(config) = which.ssh_config.clone() {
-        env.update_host = Some(Arc::new(move |host| {
-            if hosts::takes_ssh_options(host) {
-                host.options.insert("ssh_config".to_owned(), config.to_string());
-            }
-        }));
-    }
+    let ssh = SshOptions::of(&which.ssh)?;
+    env.update_host = Some(Arc::new(move |host| ssh.apply(host, false)));
     let done = runtime.block_on(work(&directory, env));
     screen.close();
     // Plugins have threads of their own; what an interruption left running must not hold the exit.
     runtime.shutdown_background();
     done.map_err(|e| with_owner(e, &directory))
+}
+
+/// Checks the files by which a run's record says that its hosts are reached: a configuration of SSH names programs that are
+/// run here.
+fn check_reach(manifest: &Manifest, directory: &Utf8Path, which: &Which) -> Result<(), Failure> {
+    let hosts = || manifest.hosts.values();
+    let configs = hosts().filter(|_| which.ssh_config.is_none()).filter_map(|host| host.host.option("ssh_config"));
+    let keys = hosts().filter_map(|host| host.host.identity_file.as_deref()).map(Utf8Path::as_str);
+    let clients = hosts().filter(|host| host.host.transport == autoprof_core::host::LOCAL);
+    let clients = clients.filter_map(|host| host.client.as_ref()).map(|client| client.directory.as_str());
+    let files: BTreeSet<&str> = configs.filter(|config| *config != "none").chain(keys).chain(clients).collect();
+    let inside = directory.canonicalize_utf8()?;
+    for file in files {
+        let path = Utf8Path::new(file);
+        // One that is not there does nothing, or is said to be missing by whoever needs it.
+        let Ok(real) = path.canonicalize_utf8() else { continue };
+        if real.starts_with(&inside) {
+            let message = format!("{directory} names a file of its own by which hosts are reached: {}", one_line(file));
+            return Err(Failure::with_hint(message, "if it is yours, move it elsewhere and name it with --ssh-config"));
+        }
+        if let (false, Err(e)) = (which.trust, trust::find(path, Trust::Owned)) {
+            let message = format!("{} is not trusted: {e}", one_line(file));
+            return Err(Failure::with_hint(message, "change its owner or mode; if you trust them, use --trust"));
+        }
+    }
+    Ok(())
 }
 
 /// Names what to do about a run that another process conducts.

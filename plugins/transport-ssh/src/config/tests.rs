@@ -1,14 +1,23 @@
 use std::path::Path;
 
 use super::*;
-use crate::ssh_config::parse;
+use crate::ssh_config::Files;
 
 fn user() -> User {
-    User { name: "me".into(), home: "/nowhere/me".into(), agent: Some("/run/agent".into()) }
+    let agent = Some("/run/agent".into());
+    User { name: "me".into(), uid: 1000, home: "/nowhere/me".into(), agent, machine: "here.example".into() }
+}
+
+/// The configuration that a file with this text is.
+fn parse(text: &str) -> Result<Arc<Config>, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config");
+    std::fs::write(&file, text).unwrap();
+    Files::default().load(Some(&file.display().to_string()), &user())
 }
 
 fn settings_of(text: &str, host: &Host) -> Settings {
-    Settings::of(host, &parse(text, Path::new("/nowhere/me")).unwrap(), &user()).unwrap()
+    Settings::of(host, &parse(text).unwrap(), &user()).unwrap()
 }
 
 fn settings(text: &str) -> Settings {
@@ -90,7 +99,7 @@ fn time_outs_come_from_the_option_then_the_configuration() {
     host.options.insert("connect_timeout".into(), "0.5".into());
     assert_eq!(settings_of("ConnectTimeout 3\n", &host).connect_timeout, Duration::from_millis(500));
     host.options.insert("connect_timeout".into(), "soon".into());
-    let error = Settings::of(&host, &SshConfig::default(), &user()).unwrap_err();
+    let error = Settings::of(&host, &Config::default(), &user()).unwrap_err();
     assert_eq!(error.kind, TransportErrorKind::Config);
 }
 
@@ -102,11 +111,74 @@ fn included_files_are_read() {
 }
 
 #[test]
-fn unknown_directives_are_tolerated() {
-    let s = settings(
-        "Host web\n MadeUpDirective 7\n ControlMaster auto\n RekeyLimit 1G\n CanonicalizeHostname no\n Port 9\n",
-    );
+fn keywords_that_mean_nothing_here_are_passed_over() {
+    let s = settings("IgnoreUnknown Made*\nHost web\n MadeUp 7\n ControlMaster auto\n AddKeysToAgent 1h\n Port 9\n");
     assert_eq!(s.port, 9);
+}
+
+#[test]
+fn a_bad_line_is_named_with_file_line_and_keyword() {
+    for (line, keyword) in [
+        ("Port many", "Port: \"many\""),
+        ("ConnectTimeout soon", "ConnectTimeout: \"soon\""),
+        ("MadeUp 7", "MadeUp: OpenSSH knows no such keyword"),
+        ("Ciphers nonsense", "Ciphers: \"nonsense\""),
+        ("IdentityFile \"x", "IdentityFile: a quote is not closed"),
+        ("Match nothing x", "Match: \"nothing\""),
+    ] {
+        let text = format!("\n\nHost elsewhere\n  {line}\n");
+        let refused = parse(&text).map(|config| Settings::of(&Host::named("web"), &config, &user()));
+        let error = match refused {
+            Err(e) => TransportError::from(e),
+            Ok(settings) => settings.unwrap_err(),
+        };
+        assert_eq!(error.kind, TransportErrorKind::Config);
+        assert!(error.message.contains(&format!("/config:4: {keyword}")), "{error}");
+        assert!(error.hint.is_some());
+    }
+}
+
+#[test]
+fn what_only_openssh_can_do_names_its_transport() {
+    for text in ["ProxyCommand x\nProxyUseFdpass yes\n", "Ciphers 3des-cbc\n", "Match command exec*\nPort 1\n"] {
+        let error = Settings::of(&Host::named("web"), &parse(text).unwrap(), &user()).unwrap_err();
+        assert!(error.hint.unwrap().contains("transport: openssh"), "{}", error.message);
+        assert!(error.message.contains("/config:"), "{}", error.message);
+    }
+}
+
+#[test]
+fn options_of_the_host_come_before_the_file() {
+    let mut host = Host::named("web");
+    host.options.insert("ssh_options".into(), "Port=7\nIdentityFile /first\nPort 8".into());
+    let s = settings_of("Host web\n Port 9\n IdentityFile /second\n", &host);
+    assert_eq!((s.port, s.identity_files), (7, vec!["/first".into(), PathBuf::from("/second")]));
+    for (option, why) in [("Prot=7", "Prot: OpenSSH knows no such keyword"), ("Port=x", "Port:"), ("Host a", "Host:")] {
+        host.options.insert("ssh_options".into(), option.into());
+        let error = Settings::of(&host, &Config::default(), &user()).unwrap_err();
+        assert!(error.message.starts_with(&format!("SSH options: {why}")), "{error}");
+    }
+}
+
+#[test]
+fn a_proxy_command_has_its_tokens() {
+    let s = settings("HostName real\nProxyCommand nc -x %r@p %h %p # %n\n");
+    assert_eq!(s.proxy_command.as_deref(), Some("nc -x me@p real 22 # web"));
+    assert_eq!(settings("ProxyJump none\nProxyCommand false\n").proxy_command, None);
+    assert_eq!(settings("ProxyCommand none\n").proxy_command, None);
+}
+
+#[test]
+fn algorithms_are_those_of_the_configuration() {
+    let names = |text: &str| {
+        let preferred = settings(text).algorithms.preferred(&[]);
+        let ciphers: Vec<_> = preferred.cipher.iter().map(|n| n.as_ref().to_owned()).collect();
+        (ciphers, preferred.key.iter().map(|a| a.as_str().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(names("Ciphers aes256-ctr,aes128-cbc\n").0, ["aes256-ctr", "aes128-cbc"]);
+    assert_eq!(names("Ciphers -*-ctr,*gcm*\n").0, ["chacha20-poly1305@openssh.com"]);
+    assert_eq!(names("Ciphers ^aes256-ctr\n").0[..2], ["aes256-ctr", "aes128-gcm@openssh.com"]);
+    assert_eq!(names("HostKeyAlgorithms ssh-ed25519,rsa-sha2-256\n").1, ["ssh-ed25519", "rsa-sha2-256"]);
 }
 
 #[test]
@@ -119,13 +191,14 @@ fn the_first_value_counts_within_a_block_and_between_blocks() {
 
 #[test]
 fn a_match_block_applies_only_to_what_it_names() {
-    let text = "Host web\n Port 1\nMatch exec \"true\"\n User no\nMatch host db,web\n User yes\nMatch all\n ConnectTimeout 4\n";
+    let text = "Host web\n Port 1\nMatch exec \"false\"\n User no\nMatch host db,web\n User yes\nMatch all\n \
+                ConnectTimeout 4\n";
     let s = settings(text);
     assert_eq!((s.port, s.user.as_str(), s.connect_timeout), (1, "yes", Duration::from_secs(4)));
 }
 
 fn places(text: &str, host: &Host) -> Vec<String> {
-    let config = parse(text, Path::new("/nowhere/me")).unwrap();
+    let config = parse(text).unwrap();
     let chain = Settings::chain(host, &config, &user()).unwrap();
     chain.iter().map(|s| format!("{}@{}", s.user, s.place())).collect()
 }
@@ -140,6 +213,12 @@ fn every_hop_has_its_own_settings() {
 fn the_first_hop_may_jump_as_well_and_the_host_itself_is_no_hop() {
     let text = "Host a\n ProxyJump outer\nHost *\n ProxyJump a\n";
     assert_eq!(places(text, &Host::named("web")), ["me@outer:22", "me@a:22", "me@web:22"]);
+}
+
+#[test]
+fn tokens_of_a_jump_host_are_those_of_the_host() {
+    let text = "Host web\n User ann\n HostName real\n ProxyJump %r@gate-%n,x-%r@gate-%h:9\n";
+    assert_eq!(places(text, &Host::named("web")), ["ann@gate-web:22", "x-ann@gate-real:9", "ann@real:22"]);
 }
 
 #[test]

@@ -1,7 +1,5 @@
-use ssh2_config::SshConfig;
-
 use super::*;
-use crate::ssh_config::User;
+use crate::ssh_config::{Config, User};
 
 const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILIG2T/B0l0gaqj3puu510tu9N1OkQ4znY3LYuEm5zCF";
@@ -16,12 +14,12 @@ fn known(text: &str, host: &str, port: u16) -> (tempfile::TempDir, KnownHost) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("known_hosts");
     fs::write(&file, text).unwrap();
-    let user = User { name: "me".into(), home: "/nowhere".into(), agent: None };
+    let user = User { name: "me".into(), uid: 0, home: "/nowhere".into(), agent: None, machine: "here".into() };
     let host = Host { port: Some(port), ..Host::named(host) };
-    let mut settings = Settings::of(&host, &SshConfig::default(), &user).unwrap();
+    let mut settings = Settings::of(&host, &Config::default(), &user).unwrap();
     settings.known_hosts = vec![file];
     settings.global_known_hosts.clear();
-    (dir, KnownHost::read(&settings))
+    (dir, KnownHost::read(&settings, &Arc::default()).unwrap())
 }
 
 fn message(text: &str, host: &str, port: u16, shown: &str) -> String {
@@ -112,4 +110,61 @@ fn accept_new_does_not_accept_a_changed_key() {
     assert!(known.check(&key(B)).unwrap_err().message.contains("CHANGED"));
     let known = KnownHost { policy: HostKeys::Insecure, ..known };
     known.check(&key(B)).unwrap();
+}
+
+#[test]
+fn a_new_name_is_hashed_where_the_configuration_says_so() {
+    let (dir, known) = known("", "web", 2222);
+    let known = KnownHost { policy: HostKeys::AcceptNew, hash_names: true, ..known };
+    known.check(&key(A)).unwrap();
+    known.check(&key(A)).unwrap();
+    let text = fs::read_to_string(dir.path().join("known_hosts")).unwrap();
+    assert!(text.starts_with("|1|") && text.lines().count() == 1, "{text}");
+    assert!(passes(&text, "web", 2222, A) && !passes(&text, "db", 2222, A));
+}
+
+/// What a file knows of a host, or why it cannot be read.
+fn read(file: &str, name: &str) -> Result<KnownHost, TransportError> {
+    let user = User { name: "me".into(), uid: 0, home: "/nowhere".into(), agent: None, machine: "here".into() };
+    let mut settings = Settings::of(&Host::named(name), &Config::default(), &user).unwrap();
+    settings.known_hosts = vec![file.into()];
+    settings.global_known_hosts.clear();
+    KnownHost::read(&settings, &Arc::default())
+}
+
+#[test]
+fn a_file_without_an_end_is_refused_and_one_without_a_beginning_is_empty() {
+    for device in ["/dev/zero", "/dev/full"] {
+        let error = read(device, "web").unwrap_err();
+        assert!(error.to_string().contains(&format!("{device}: it is longer than 16 MiB")), "{error}");
+    }
+    for nothing in ["/dev/null", "/nowhere/at/all", "/"] {
+        assert!(read(nothing, "web").unwrap().keys.is_empty());
+    }
+}
+
+#[test]
+fn a_large_file_is_looked_up_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("known_hosts");
+    let mut text: String = (0..200_000).map(|n| format!("host{n},10.0.0.{n} {A}\n")).collect();
+    text.push_str(&"x".repeat(1 << 20));
+    text.push_str(&format!("\nweb {B}\n"));
+    fs::write(&file, text).unwrap();
+    let found = read(&file.display().to_string(), "web").unwrap();
+    assert_eq!(found.keys.iter().map(|known| known.line).collect::<Vec<_>>(), [200_002]);
+    assert_eq!(read(&file.display().to_string(), "HOST150000").unwrap().keys[0].line, 150_001);
+}
+
+#[test]
+fn revoked_host_keys_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("revoked");
+    fs::write(&file, format!("# stolen\n{A}\n")).unwrap();
+    let (_dir, mut found) = known(&format!("web {A}\n"), "web", 22);
+    found.check(&key(A)).unwrap();
+    found.revoke(&file).unwrap();
+    assert!(found.check(&key(A)).unwrap_err().message.contains("REVOKED"));
+    fs::write(&file, KRL).unwrap();
+    assert!(found.revoke(&file).unwrap_err().hint.unwrap().contains("transport: openssh"));
 }
