@@ -45,10 +45,10 @@ options=(--quiet --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/do
     --aptopt='Acquire::Check-Valid-Until "false"')
 if [ "$system" = busybox ]; then
     # Only unpacked: their scripts would need a system. Of libc nothing but libraries comes with dropbear.
-    options+=(--variant=extract --include=busybox-static,dropbear-bin)
+    options+=(--variant=extract "--include=busybox-static,dropbear-bin")
 else
-    options+=(--variant=minbase --include=openssh-server,procps,sysstat,linux-perf,strace,tcpdump,bpftrace,trace-cmd)
-    options+=(--include=blktrace,numactl,inotify-tools,powertop,linux-cpupower,systemd,iproute2)
+    options+=(--variant=minbase "--include=openssh-server,procps,sysstat,linux-perf,strace,tcpdump,bpftrace,trace-cmd")
+    options+=("--include=blktrace,numactl,inotify-tools,powertop,linux-cpupower,systemd,iproute2")
     # Up to Debian 12, perf is a script that looks for the program of the running kernel's version.
     [ "$suite" != bullseye ] || options+=(--include=linux-base)
 fi

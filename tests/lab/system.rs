@@ -105,6 +105,7 @@ impl System {
         let layers = quote(&format!("lowerdir={},upperdir=upper,workdir=work", self.root));
         let _ = writeln!(text, "mount -t overlay -o {layers} overlay root");
         let _ = writeln!(text, "cat /proc/sys/kernel/random/uuid >boot_id");
+        // Devices have the modes that udev gives them, whatever this machine's have.
         // Debian's systemd mounts the file systems of the tracers, which are mounted anew here since the machine may
         // lack them.
         let _ = writeln!(
@@ -114,7 +115,14 @@ impl System {
              mount --rbind /sys root/sys\n\
              mount -t debugfs debugfs root/sys/kernel/debug || :\n\
              mount -t tracefs tracefs root/sys/kernel/tracing || :\n\
-             mount --rbind /dev root/dev\n\
+             mount -t tmpfs -o mode=755 tmpfs root/dev\n\
+             for node in /dev/*; do [ -d $node ] || cp -a $node root/dev/; done\n\
+             [ ! -d /dev/cpu ] || cp -a /dev/cpu root/dev/\n\
+             rm -f root/dev/ptmx; mkdir -p root/dev/pts root/dev/shm\n\
+             for node in null zero full random urandom tty; do chmod 666 root/dev/$node; done\n\
+             mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts root/dev/pts\n\
+             mount -t tmpfs -o mode=1777 tmpfs root/dev/shm\n\
+             ln -s pts/ptmx root/dev/ptmx; ln -s /proc/self/fd root/dev/fd\n\
              mount -t tmpfs -o mode=755 tmpfs root/run\n\
              mkdir -p root/run/sshd root/run/old\n\
              mount -t tmpfs -o {} tmpfs root/tmp",

@@ -108,7 +108,7 @@ cp "$root"/boot/vmlinuz-* "$work/vmlinuz"
 echo "arm-test: packages: $((SECONDS - began)) s" >&2
 
 began=$SECONDS
-rm -rf "$root"/boot/* "$root"/usr/share/{doc,man,locale} "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+rm -rf "${root:?}"/boot/* "$root"/usr/share/{doc,man,locale} "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 size=$(du -sm "$root" | cut -f1)
 truncate -s "$((size + 600))M" "$work/disk.raw"
 mkfs.ext4 -q -F -L root -d "$root" "$work/disk.raw"
