@@ -6,10 +6,13 @@ use camino::Utf8Path;
 
 use crate::support::{LONG, Scratch, hosts, run, run_on, state};
 
+/// Prints the mark that stands before what a command prints, as the command would.
+const MARK: &str = "(eval \"set -- $2\"; echo \"$4$5\"; echo \"$4$5\" >&2)";
+
 /// A login shell that does what it is asked to, but for `autoprof-client pack`, whose archive it replaces by its own.
 fn evil_shell(scratch: &Scratch, archive: &str) -> String {
     let script = format!(
-        "#!/bin/sh\ncase \"$2\" in *' pack '*) cat > /dev/null; {archive}; exit 0;; esac\nexec /bin/sh \"$@\"\n"
+        "#!/bin/sh\ncase \"$2\" in *' pack '*) {MARK}; cat > /dev/null; {archive}; exit 0;; esac\nexec /bin/sh \"$@\"\n"
     );
     let shell = scratch.write("shell", &script);
     let mut permissions = std::fs::metadata(&shell).unwrap().permissions();
@@ -187,7 +190,7 @@ fn a_client_that_says_escapes_and_lies_harms_only_its_own_host() {
     let mut script = String::from("#!/bin/sh\ncase \"$2\" in\n");
     let _ = writeln!(
         script,
-        "*' launch '*) cat > /dev/null; exit 0;;\n*' attach '*) cat {}; exec sleep 600;;",
+        "*' launch '*) {MARK}; cat > /dev/null; exit 0;;\n*' attach '*) {MARK}; cat {}; exec sleep 600;;",
         scratch.path("events")
     );
     script.push_str("esac\nexec /bin/sh \"$@\"\n");
