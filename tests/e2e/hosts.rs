@@ -281,7 +281,7 @@ fn options_of_ssh_reach_a_host_in_every_command() {
     let own = format!("UserKnownHostsFile {}\n", lab.known_hosts());
     scratch.write("config", &own);
     run(&["report", &id, "--results", results.as_str(), "--no-report", "-J", &gate]).expect_success();
-    assert_eq!(state(&lab::manifest(&results.join(&id)), "web", "proc"), "ok");
+    assert_eq!(state(&lab::manifest(results.join(&id)), "web", "proc"), "ok");
     lab.assert_clean();
 
     for (flags, says) in [

@@ -298,7 +298,7 @@ fn sampling_survives_a_load_that_starves_everything_else() {
     let load = Load::start();
     let done = lab::run(&mut autoprof(&args), LONG);
     drop(load);
-    let manifest = lab::manifest(&done_in(&done, &out));
+    let manifest = lab::manifest(done_in(&done, &out));
     let host = &manifest["hosts"]["local"];
     assert_eq!(host["scheduling"]["policy"], "round_robin", "{}", host["scheduling"]);
     let samples = &host["profilers"]["proc"]["samples"];

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::support::{LONG, Scratch, autoprof, hosts, run, run_on, state};
 
+/// What is done to a run's directory.
+type Way<'w> = &'w dyn Fn(&Utf8Path);
+
 const BAD: [char; 4] = ['\u{1b}', '\u{202e}', '\u{2028}', '\u{9b}'];
 
 /// A run of this machine that is over.
@@ -313,7 +316,7 @@ fn links_and_devices_in_a_run_directory_are_not_followed() {
     };
     let link = |path: &Utf8Path| symlink(&victim, path).unwrap();
     let around = |path: &Utf8Path| symlink(path.parent().unwrap(), path).unwrap();
-    let ways: [(&str, &dyn Fn(&Utf8Path)); 9] = [
+    let ways: [(&str, Way<'_>); 9] = [
         ("lock", &link),
         (".manifest.json", &link),
         ("manifest.json", &link),

@@ -161,7 +161,7 @@ fn tools(probes: &[ToolProbe]) -> (BTreeMap<String, Tool>, Vec<UnusableTool>) {
                 let capabilities = rustix::fs::getxattr(file, c"security.capability", &mut [0u8; 64]).is_ok();
                 tools.insert(probe.name.clone(), Tool { path, version: version.into(), capabilities });
             }
-            Err(e) => unusable.push(e),
+            Err(e) => unusable.push(*e),
         }
     }
     // What failed one check and passed another works.

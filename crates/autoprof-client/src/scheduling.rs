@@ -69,7 +69,7 @@ impl Scheduling {
         let too_much = is_too_much(used.saturating_sub(self.last.1), span);
         self.last = (now, used);
         for profiler in profilers {
-            profiler.bound_realtime(|used_us, span_ns| is_too_much(used_us, span_ns));
+            profiler.bound_realtime(is_too_much);
         }
         if !overran && !too_much {
             return None;

@@ -23,7 +23,7 @@ const KILL_MS: u64 = 2_000;
 /// # Errors
 /// When waiting fails.
 pub fn end(dir: &Path) -> io::Result<usize> {
-    end_those(|| find(dir, |pid, entry| has(pid, entry)))
+    end_those(|| find(dir, has))
 }
 
 /// The same, and other processes of the client's own program: attached controllers whose line is gone but not closed.

@@ -182,7 +182,7 @@ impl ToolProbe {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn judge(&self, path: &str, end: &ProbeEnd, printed: &str) -> Result<String, UnusableTool> {
+    pub fn judge(&self, path: &str, end: &ProbeEnd, printed: &str) -> Result<String, Box<UnusableTool>> {
         let mut lines = printed.lines().map(str::trim).filter(|line| !line.is_empty());
         let version = lines.clone().find(|line| self.is_version(line));
         let fault = match end {
@@ -196,13 +196,13 @@ impl ToolProbe {
         };
         match (fault, version) {
             (None, Some(line)) => Ok(cut(line)),
-            (fault, _) => Err(UnusableTool {
+            (fault, _) => Err(Box::new(UnusableTool {
                 name: self.name.clone(),
                 path: path.into(),
                 flag: self.version_flag.clone().unwrap_or_default().into(),
                 fault: fault.unwrap_or(ToolFault::Format),
                 output: lines.next().map(cut).unwrap_or_default().into(),
-            }),
+            })),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Neither is taken for right. A difference is one only if no course of events could have given both: rows of two
 //! profilers end at different instants, so what happened near a row's end may be in one row of the first and in another
-//! of the second. [`of_means`] therefore bounds what the other profiler can have counted in a window whose ends are ends
-//! of rows of the first one, and [`of_instants`] compares an instant's value with those around it.
+//! of the second. `of_means` therefore bounds what the other profiler can have counted in a window whose ends are ends
+//! of rows of the first one, and `of_instants` compares an instant's value with those around it.
 use autoprof_core::quantity::Kind;
 
 use crate::{measured::Measured, metrics::Series, reduce};

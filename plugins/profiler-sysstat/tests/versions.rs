@@ -1,5 +1,6 @@
 //! What the tools of sysstat's versions print, and what tables are made of it. The texts are those of the versions that
 //! are named, with the source of the fact beside each.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use autoprof_plugin::{
     conformance,
     core::{ArgEncoder, Args, Registry, Table, error::ArgErrorKind, protocol::HostFacts},

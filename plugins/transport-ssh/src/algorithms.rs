@@ -108,7 +108,7 @@ pub(crate) fn accepted_keys(found: &Resolved) -> Result<Option<Vec<String>>, Con
     choose(found, Key::PubkeyAcceptedAlgorithms, "PubkeyAcceptedAlgorithms", &usual, &all).map(Some)
 }
 
-fn names<'a, T: AsRef<str>>(names: &'a [T]) -> Vec<&'a str> {
+fn names<T: AsRef<str>>(names: &[T]) -> Vec<&str> {
     names.iter().map(AsRef::as_ref).collect()
 }
 

@@ -129,7 +129,8 @@ impl Vars {
 
     /// The last of some that is not null.
     pub(super) fn last(&self, names: [&'static str; 2]) -> Option<(&'static str, &Value, Place)> {
-        let said = names.into_iter().filter_map(|name| self.0.get(name).map(|(value, place)| (name, value, *place)));
-        said.filter(|(_, value, _)| **value != Value::Null).last()
+        let mut said =
+            names.into_iter().filter_map(|name| self.0.get(name).map(|(value, place)| (name, value, *place)));
+        said.rfind(|(_, value, _)| **value != Value::Null)
     }
 }

@@ -29,8 +29,8 @@ impl Manifest {
         }
         for window in &self.windows {
             number("window", window.window)?;
-            let records = window.hosts.values().flatten();
-            records.map(|(name, record)| check_profiler(name, record)).collect::<Result<(), _>>()?;
+            let mut records = window.hosts.values().flatten();
+            records.try_for_each(|(name, record)| check_profiler(name, record))?;
         }
         Ok(())
     }
@@ -59,8 +59,8 @@ fn check_profiler(name: &str, record: &ProfilerRecord) -> Result<(), String> {
     plain("a profiler's name", name, 100)?;
     number("segment", record.segment)?;
     record.segments.iter().try_for_each(|segment| number("segment", segment.segment))?;
-    let files = record.files.iter().map(|file| &file.path).chain(record.tables.iter().map(|table| &table.path));
-    files.map(|path| check_path(path).map_err(|e| format!("{name}: {e}"))).collect()
+    let mut files = record.files.iter().map(|file| &file.path).chain(record.tables.iter().map(|table| &table.path));
+    files.try_for_each(|path| check_path(path).map_err(|e| format!("{name}: {e}")))
 }
 
 fn number(what: &str, n: u32) -> Result<(), String> {

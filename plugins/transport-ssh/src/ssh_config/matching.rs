@@ -130,10 +130,13 @@ fn criteria(mut next: impl FnMut() -> Option<String>, equals: bool) -> Result<Ve
     Ok(out)
 }
 
+/// What a command of `Match exec` answered, or why it could not be run; waited for by whoever asks at the same time.
+type Answer = Arc<OnceLock<Result<bool, String>>>;
+
 /// What is asked of the machine, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    commands: Mutex<HashMap<String, Arc<OnceLock<Result<bool, String>>>>>,
+    commands: Mutex<HashMap<String, Answer>>,
     version: OnceLock<Option<String>>,
     addresses: OnceLock<Vec<IpAddr>>,
 }
