@@ -298,14 +298,15 @@ fn sampling_survives_a_load_that_starves_everything_else() {
     let load = Load::start();
     let done = lab::run(&mut autoprof(&args), LONG);
     drop(load);
-    let manifest = lab::manifest(done_in(&done, &out));
+    assert_eq!(done.code(), 0, "{done}");
+    let manifest = lab::manifest(&out);
     let host = &manifest["hosts"]["local"];
     assert_eq!(host["scheduling"]["policy"], "round_robin", "{}", host["scheduling"]);
     let samples = &host["profilers"]["proc"]["samples"];
     let number = |name: &str| samples[name].as_u64().unwrap_or_else(|| panic!("{name}: {samples}"));
     assert!(number("expected") >= 15 && number("taken") * 100 >= number("expected") * 98, "{samples}");
     let tables = [
-        ("proc", "proc-cpu.csv"),
+        ("proc", "cpu.csv"),
         ("vmstat", "vmstat.csv"),
         ("mpstat", "mpstat.csv"),
         ("iostat", "iostat.csv"),
@@ -317,12 +318,8 @@ fn sampling_survives_a_load_that_starves_everything_else() {
         let (began, ended) = window(&manifest, "local", profiler);
         let csv = out.join("hosts/local").join(profiler).join(table);
         let rows: BTreeSet<i64> = times(&csv).into_iter().map(|time| (time * 2.0).round() as i64).collect();
-        let expected = (ended - began).floor();
+        // The last row may just be due when the window closes: vmstat's come some milliseconds later each.
+        let expected = (ended - began - 0.5).floor();
         assert!(rows.len() as f64 >= expected * 0.98, "{profiler}: {} of {expected} rows", rows.len());
     }
-}
-
-fn done_in(done: &lab::Finished, out: &Utf8Path) -> camino::Utf8PathBuf {
-    assert_eq!(done.code(), 0, "{done}");
-    out.to_owned()
 }

@@ -42,7 +42,7 @@ enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormulaError {
-    /// It has more than [`MAX_LENGTH`] bytes.
+    /// It has more than 1000 bytes.
     #[error("the formula is longer than {MAX_LENGTH} bytes")]
     TooLong,
     /// It is nested too deeply.
