@@ -123,7 +123,7 @@ pub(crate) fn resolve(config: &Config, query: &Query<'_>, user: &User) -> Result
     pass.given()?;
     pass.files()?;
 
-    let mut host = match pass.state.said.get(&Key::HostName).map(|said| said.clone()) {
+    let mut host = match pass.state.said.get(&Key::HostName).cloned() {
         Some(said) => pass.host_name(&said)?,
         None => query.host.to_owned(),
     };
@@ -256,7 +256,7 @@ impl Pass<'_> {
         let loader = &self.config.loader;
         let place = Place::options();
         if let Some(jump) = self.query.jump {
-            let jump = Jump::read(jump, &loader.services).map_err(|reason| ConfigError::Host(reason))?;
+            let jump = Jump::read(jump, &loader.services).map_err(ConfigError::Host)?;
             // As `-J`, it is the last word on the way to the host.
             self.state.directly = jump == Jump::None;
             self.state.said.insert(Key::ProxyJump, Said { value: Value::Jump(jump), place: place.clone() });
