@@ -290,7 +290,7 @@ fn options_of_ssh_reach_a_host_in_every_command() {
     ] {
         let check: Vec<&str> = ["check", "-w", "web", "-p", "proc"].into_iter().chain(flags).collect();
         let refused = run(&check);
-        assert!(refused.code() == 1 && refused.stderr.contains(says), "{refused}");
+        assert!(refused.code() == 1 && refused.stdout.contains(says), "{refused}");
     }
     let bad = run(&["check", "-w", "web", "--ssh-option", "Port"]);
     assert!(bad.code() == 2 && bad.stderr.contains("an option is KEY=VALUE"), "{bad}");
