@@ -105,10 +105,7 @@ fn a_passphrase_that_is_typed_is_in_no_file_log_argument_or_variable() {
     let done = running.finish(LONG).expect_success();
     assert_eq!(state(&lab::manifest(&out), "h1", "proc"), "ok");
     let logged = if lab::over_openssh() { "Server accepts key" } else { "negotiated algorithms" };
-    assert!(
-        done.stderr.contains(logged),
-        "the logs of the library that has the key are in it: {done}"
-    );
+    assert!(done.stderr.contains(logged), "the logs of the library that has the key are in it: {done}");
     assert_absent("standard error", &done.stderr);
     assert_absent("standard output", &done.stdout);
     assert_absent("what the terminal shows", &terminal.shown());
