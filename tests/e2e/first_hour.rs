@@ -110,7 +110,10 @@ fn a_test_without_dashes_is_told_where_they_go() {
     );
     says(&["run", "ls", "-Z"], &["`autoprof run -- ls -Z`"]);
     says(&["run", "rnu"], &["cannot read rnu", "hint: a test comes after --"]);
-    says(&["rnu"], &["unrecognized subcommand 'rnu'", "'run'"]);
+    says(
+        &["run", "-w", "h", "sleep", "5"],
+        &["hint: the test comes after --, as in `autoprof run -w web01 -- sleep 5`"],
+    );
     says(
         &["run", "-d", "5", "--", "true"],
         &["-d 5s and the test \"true\" exclude each other", "hint: leave -d out", "--timeout 5s"],

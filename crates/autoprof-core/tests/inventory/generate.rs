@@ -339,7 +339,6 @@ fn yaml_group(dice: &mut Dice, group: &str, depth: usize, out: &mut String) {
             "hosts: [web1]",
             "hosts: web1",
             "host: {web1: }",
-            
             "children: [x]",
             "children: zz",
             "hosts: 1",
