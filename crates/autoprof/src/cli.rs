@@ -77,13 +77,18 @@ pub fn refuse(error: &clap::Error, words: impl Iterator<Item = String>) -> std::
     });
     match (test, at) {
         (Some(first), Some(at)) => {
-            let (flags, test) = words[at + 1..].split_at(first);
-            let command = |words: &[String]| {
-                words.iter().map(|word| format!(" {}", shell_words::quote(word))).collect::<String>()
+            // After a flag, which words are its values is not known here.
+            let line = match first {
+                0 => {
+                    let test: String =
+                        words[at + 1..].iter().map(|word| format!(" {}", shell_words::quote(word))).collect();
+                    format!("autoprof run --{test}")
+                }
+                _ => "autoprof run -w web01 -- sleep 5".to_owned(),
             };
             crate::screen::line(&format!("unexpected argument {wrong:?}"));
-            let line = format!("autoprof run{} --{}", command(flags), command(test));
-            crate::screen::plain(&format!("  hint: the test comes after --: `{line}`\n"));
+            let before = if first == 0 { ":" } else { ", as in" };
+            crate::screen::plain(&format!("  hint: the test comes after --{before} `{line}`\n"));
             std::process::ExitCode::from(crate::exit::USAGE)
         }
         _ => {
