@@ -118,10 +118,13 @@ fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
     })
 }
 
+/// Two profilers and a quantity.
+type Pair<'a> = (&'a [String; 2], &'a str);
+
 /// What two profilers disagree on, a finding for each pair and quantity: on many hosts, or of many devices, the largest
 /// difference stands for all.
 fn disagreements(hosts: &Figures) -> Vec<Finding> {
-    let mut found = BTreeMap::<(&[String; 2], &str), Vec<(&String, &Disagreement)>>::new();
+    let mut found = BTreeMap::<Pair<'_>, Vec<(&String, &Disagreement)>>::new();
     for (name, host) in hosts {
         for disagreement in &host.disagreements {
             let pair = (&disagreement.profilers, disagreement.quantity.as_str());
@@ -129,7 +132,7 @@ fn disagreements(hosts: &Figures) -> Vec<Finding> {
         }
     }
     let ratio = |d: &Disagreement| d.means[0].max(d.means[1]) / d.means[0].min(d.means[1]).max(f64::MIN_POSITIVE);
-    let of = |((profilers, quantity), all): ((&[String; 2], &str), Vec<(&String, &Disagreement)>)| {
+    let of = |((profilers, quantity), all): (Pair<'_>, Vec<(&String, &Disagreement)>)| {
         // That of the host as a whole says more than that of one of its CPUs.
         let worst = all
             .iter()
