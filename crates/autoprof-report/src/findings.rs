@@ -118,8 +118,8 @@ fn saturated(rule: &Rule, hosts: &Figures) -> Option<Finding> {
     })
 }
 
-/// Two profilers, and the quantity on which they disagree.
-type Pair<'d> = (&'d [String; 2], &'d str);
+/// Two profilers and a quantity.
+type Pair<'a> = (&'a [String; 2], &'a str);
 
 /// What two profilers disagree on, a finding for each pair and quantity: on many hosts, or of many devices, the largest
 /// difference stands for all.

@@ -93,7 +93,8 @@ pub fn means(times: &[f64], values: &[f64], (begin, end): (f64, f64), buckets: u
         let from = covered.min(time - width * 1e-6);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; negative ends at 0")]
         let place = |place: f64| (place.max(0.0) as usize).min(buckets.saturating_sub(1));
-        let (first, last) = (place(((from - begin) / width).floor()), place(((time - begin) / width).ceil() - 1.0));
+        let last = place(((time - begin) / width).ceil() - 1.0);
+        let first = place(((from - begin) / width).floor()).min(last);
         for (at, sum) in sums.iter_mut().enumerate().take(last + 1).skip(first) {
             #[expect(clippy::cast_precision_loss, reason = "a number of buckets")]
             let start = begin + at as f64 * width;
