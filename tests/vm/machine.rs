@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use crate::image::{Arch, Image};
 use crate::qmp;
 
-/// From power on to a login takes 15 s on an idle machine.
-const BOOT: Duration = Duration::from_secs(300);
+/// From power on to a login takes 15 s on an idle machine (aarch64: 90 s on a loaded one).
+const BOOT: Duration = Duration::from_secs(600);
 /// One login and a short command take 2 s on an idle machine.
 const COMMAND: Duration = Duration::from_secs(60);
 
