@@ -1,11 +1,16 @@
 //! Where samples are missing in a table with a fixed interval.
 use autoprof_core::{RawResults, SampleCount};
 
+use super::SECOND;
+
 /// A gap is said when this many samples are missing in a row: one that came late is not a gap.
 const MIN_MISSING: i64 = 2;
 
 /// The share of samples that may be missing before a table is incomplete, as a divisor: 5 %.
 const MAX_MISSING: i64 = 20;
+
+/// How long a tool may take to end when it is asked to; meanwhile it takes no samples.
+const ENDING: i64 = 2 * SECOND;
 
 /// The samples of one table, as they come.
 #[derive(Debug)]
@@ -72,7 +77,7 @@ impl Series {
         if let Some(ended) = self.ended {
             // The interval in which it was stopped has no sample, and the one before may have been late.
             let length = ended.saturating_sub(last);
-            self.lacks(length, length / self.interval, 1);
+            self.lacks(length, length.saturating_sub(ENDING) / self.interval, 1);
         }
         let Self { got, missing, longest: (length, in_a_row), .. } = self;
         let expected = got.saturating_add(missing);

@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn samples_missing_at_either_end_are_missing() {
         let tail = series(seconds(1..=24));
-        assert_eq!(tail.incomplete.as_deref(), Some("no samples for 6.0 s: expected 29 samples, got 24"));
+        assert_eq!(tail.incomplete.as_deref(), Some("no samples for 6.0 s: expected 27 samples, got 24"));
         let head = series(seconds(8..=30));
         assert_eq!(head.incomplete.as_deref(), Some("no samples for 8.0 s: expected 29 samples, got 23"));
     }
