@@ -91,7 +91,9 @@ impl ArgEncoder for Sysinfo {
         }
         std::fs::write(raw.file(CHANGES), out)
             .map_err(|e| ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {CHANGES}"), &e))?;
-        Ok(vec![Table { file: CHANGES.to_owned(), rows: changed, ..Table::default() }])
+        // That nothing changed is the usual result.
+        let may_be_empty = !before.is_empty() && !after.is_empty();
+        Ok(vec![Table { file: CHANGES.to_owned(), rows: changed, may_be_empty, ..Table::default() }])
     }
 }
 
