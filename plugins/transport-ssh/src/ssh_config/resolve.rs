@@ -260,7 +260,10 @@ impl Pass<'_> {
             // As `-J`, it is the last word on the way to the host.
             self.state.directly = jump == Jump::None;
             self.state.said.insert(Key::ProxyJump, Said { value: Value::Jump(jump), place: place.clone() });
-            self.state.said.insert(Key::ProxyCommand, Said { value: Value::Text("none".into()), place: place.clone() });
+            if !self.state.directly {
+                let none = Said { value: Value::Text("none".into()), place: place.clone() };
+                self.state.said.insert(Key::ProxyCommand, none);
+            }
         }
         if let Some(port) = self.query.port {
             let value = Value::Number(Some(port.into()));
