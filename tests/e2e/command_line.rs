@@ -42,7 +42,7 @@ fn a_wrong_job_file_is_refused_with_line_and_column() {
     let job = scratch.write("job.yaml", "hosts: [local]\nprofilers:\n  - vmstat\ntset: {command: [true]}\n");
     let said = refused(&["run", job.as_str()]);
     assert!(said.contains("unknown field `tset`") && said.contains("line 4 column 1"), "{said}");
-    assert!(said.contains("hint: `autoprof job schema`"), "{said}");
+    assert!(said.contains("hint: line 4: did you mean `test`?"), "{said}");
     let said = refused(&["run", scratch.path("absent.yaml").as_str()]);
     assert!(said.contains("cannot read") && said.contains("hint: a test comes after --"), "{said}");
 }
