@@ -296,8 +296,12 @@ impl Begun {
             sent?;
         }
         let facts = facts(printed, mark, ended, &self.probed.directory, &program.digest)?;
-        self.process.input.write(CONFIRMATION.into()).await?;
-        self.process.input.close().await?;
+        // Who reads one line and ends may be gone before the end of its input reaches it: its status says what it read.
+        let confirmed = async {
+            self.process.input.write(CONFIRMATION.into()).await?;
+            self.process.input.close().await
+        };
+        let _: Result<(), TransportError> = confirmed.await;
         while read_until(&mut self.process, printed, |_| true).await? {}
         if printed.status.success() { Ok(facts) } else { Err(failed(printed, &self.probed.directory)) }
     }

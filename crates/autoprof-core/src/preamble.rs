@@ -21,8 +21,8 @@ use crate::{
     transport::{Command, ExitStatus, OutputChunk, Process, ProcessOutput, Session, Transport},
 };
 
-/// Prints the mark and becomes the command.
-const SCRIPT: &str = "echo \"$0$1\"; echo \"$0$1\" >&2; shift; exec \"$@\"";
+/// Prints the mark and becomes the command, also where nobody listens any more.
+const SCRIPT: &str = "trap \"\" PIPE; echo \"$0$1\"; echo \"$0$1\" >&2; trap - PIPE; shift; exec \"$@\"";
 /// How much is kept of what a login prints: where the mark never comes, it is the reason.
 const MAX_KEPT: usize = 64 * 1024;
 

@@ -16,6 +16,8 @@ const ENDING: i64 = 2 * SECOND;
 #[derive(Debug)]
 pub(super) struct Series {
     interval: i64,
+    /// Whether all instants so far were whole seconds: then no more samples than one a second can be told apart.
+    whole_seconds: bool,
     began: i64,
     /// None: nobody saw the tool end.
     ended: Option<i64>,
@@ -39,11 +41,21 @@ impl Series {
     pub(super) fn new(raw: &RawResults, interval: i64) -> Option<Self> {
         let ended = (!raw.end_unknown).then_some(raw.ended_unix_ns);
         let began = raw.began_unix_ns;
-        (interval > 0).then_some(Self { interval, began, ended, last: None, got: 0, missing: 0, longest: (0, 0) })
+        (interval > 0).then_some(Self {
+            interval,
+            whole_seconds: true,
+            began,
+            ended,
+            last: None,
+            got: 0,
+            missing: 0,
+            longest: (0, 0),
+        })
     }
 
     /// Notes a sample; rows of one instant are one sample.
     pub(super) fn sample(&mut self, at: i64) {
+        self.whole_seconds &= at % SECOND == 0;
         match self.last {
             Some(last) if at <= last => return,
             Some(last) => self.gap(at.saturating_sub(last), 1),
@@ -58,9 +70,14 @@ impl Series {
         self.got == 0
     }
 
+    /// The time from one sample to the next, as far as the instants show it.
+    fn step(&self) -> i64 {
+        if self.whole_seconds { self.interval.max(SECOND) } else { self.interval }
+    }
+
     /// A time without a sample, in which so many intervals are as they should be. A quarter of an interval is jitter.
     fn gap(&mut self, length: i64, regular: i64) {
-        self.lacks(length, length.saturating_add(self.interval / 4) / self.interval, regular);
+        self.lacks(length, length.saturating_add(self.step() / 4) / self.step(), regular);
     }
 
     fn lacks(&mut self, length: i64, intervals: i64, regular: i64) {
@@ -77,7 +94,7 @@ impl Series {
         if let Some(ended) = self.ended {
             // The interval in which it was stopped has no sample, and the one before may have been late.
             let length = ended.saturating_sub(last);
-            self.lacks(length, length.saturating_sub(ENDING) / self.interval, 1);
+            self.lacks(length, length.saturating_sub(ENDING) / self.step(), 1);
         }
         let Self { got, missing, longest: (length, in_a_row), .. } = self;
         let expected = got.saturating_add(missing);
