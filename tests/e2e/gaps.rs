@@ -56,7 +56,7 @@ fn a_client_and_tools_that_stood_still_are_partial() {
         let reason = record["reason"].as_str().unwrap();
         // `no samples for 4.6 s: expected 10 samples, got 7`
         let gap: f64 = reason.strip_prefix("no samples for ").unwrap().split(' ').next().unwrap().parse().unwrap();
-        assert!((3.9..7.0).contains(&gap), "{profiler}: {reason}");
+        assert!((2.9..7.0).contains(&gap), "{profiler}: {reason}");
         let tables = record["tables"].as_array().unwrap();
         let samples = &tables.iter().find(|made| made["path"] == table).unwrap()["samples"];
         let (expected, got) = (samples["expected"].as_u64().unwrap(), samples["got"].as_u64().unwrap());

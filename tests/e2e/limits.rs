@@ -54,7 +54,7 @@ fn a_line_that_is_dead_while_its_connection_lives_is_replaced() {
     let args = ["-p", "proc:0.2", "--lease", "20", "--", "sh", "-c", &script];
     let mut running = support::begin(&lab.ssh_config(), "h1", &out, &args);
     running.wait_for("the-test-began", LONG);
-    let attached = || lab[1].processes().into_iter().find(|p| p.command.starts_with("autoprof-client attach"));
+    let attached = || lab[1].processes().into_iter().find(|p| p.command.contains("/autoprof-client attach "));
     attached().expect("a line").signal(Signal::STOP);
     running.wait_for("h1: lost (no answer for ", LONG);
     running.wait_for("h1: found again", LONG);

@@ -26,7 +26,7 @@ fn what_a_login_prints_is_taken_for_nothing() {
         // No end of line, JSON, colors, a percent sign, a title.
         r#"printf 'Welcome {"not": "json"}\n\033[1;32m42%% used\033[0m\r\nno end of line'; printf '\033]0;title\007' >&2"#,
         // What an answer of the host's would look like, were it not for the mark.
-        r#"printf '{"protocol":3,"client_digest":"x"}\nx86_64 /tmp/profilers/autoprof-evil1234 kept\n{"seq":1,"#,
+        r#"printf '{"protocol":3,"client_digest":"x"}\nx86_64 /tmp/profilers/autoprof-evil1234 kept\n{"seq":1,'"#,
         "head -c 3000000 /dev/urandom; head -c 100000 /dev/urandom >&2",
         // A shell that shows what it runs.
         "exec 2>&1; set -x; set -v",
@@ -133,6 +133,7 @@ fn variables_and_files_of_the_login_do_not_change_what_tools_print() {
             }
         }
     }
+    fs::remove_file(lab[1].home().join(".perfconfig")).unwrap();
     lab.assert_clean();
 }
 
@@ -145,7 +146,7 @@ fn only_a_command_of_the_users_has_the_environment_of_the_login() {
     let scratch = Scratch::new();
     for (environment, inherited) in [("login", true), ("clean", false)] {
         let out = scratch.path(environment);
-        let profiler = format!("command:{{command: 'env; sleep 60', environment: {environment}}}");
+        let profiler = format!("command:command='env; sleep 60',environment={environment}");
         run_on(&lab, "h1", &out, &["-p", &profiler, "--", "sleep", "0.5"]).expect_success();
         let printed = fs::read_to_string(out.join("hosts/h1/command/command.txt")).unwrap();
         assert_eq!(printed.contains("S_COLORS=always"), inherited, "{environment}: {printed}");

@@ -54,7 +54,7 @@ fn a_preset_goes_on_without_a_profiler_that_fails_at_the_start() {
     let script = "#!/bin/sh\ncase $1 in -V) exec /usr/bin/iostat -V;; esac\necho broken >&2\nexit 3\n";
     scratch.program("iostat", script);
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", scratch.path(""));
-    let lab = hosts(1).host(1, |host| host.env("PATH", &path)).start();
+    let lab = Lab::builder(1).host(1, |host| host.env("PATH", &path)).start();
 
     let (done, ran, manifest) = outcome(&lab, "h1", &["-p", "default"]);
     let profilers = &manifest["hosts"]["h1"]["profilers"];

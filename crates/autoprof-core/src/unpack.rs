@@ -177,7 +177,6 @@ fn is_of_the_file(e: &io::Error) -> bool {
         Errno::NOTSUP,
         Errno::ACCESS,
         Errno::PERM,
-        Errno::FBIG,
         Errno::TXTBSY,
     ];
     of_the_file.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))

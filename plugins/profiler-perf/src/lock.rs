@@ -30,7 +30,8 @@ impl ArgEncoder for PerfLock {
 
     fn encode(&self, args: &Args, facts: &HostFacts) -> Result<Invocation, ArgError> {
         perf(facts, &[6, 0], "perf lock contention")?;
-        Ok(invocation("lock", DATA, args, &[(format!("perf lock contention -i {DATA}"), OUTPUT)]))
+        // Before perf 6.2 what it found was printed on standard error (tools/perf/builtin-lock.c).
+        Ok(invocation("lock", DATA, args, &[(format!("perf lock contention -i {DATA} 2>&1"), OUTPUT)]))
     }
 
     /// `CONTENDED TOTAL unit MAX unit AVERAGE unit TYPE CALLER`, the longest total first.

@@ -31,7 +31,7 @@ const ROWS: &[(&str, &str)] = &[
 /// numastat as users know it.
 pub const NUMASTAT: ProfilerInfo = ProfilerInfo::new("numastat", "memory of each NUMA node")
     .params(PARAMS)
-    .tools("numastat:-V=numastat_version")
+    .tools("numastat:-V")
     .example("numastat -m, every 5 s");
 
 /// Asks numastat again and again.

@@ -92,7 +92,8 @@ impl ArgEncoder for Sysinfo {
         std::fs::write(raw.file(CHANGES), out)
             .map_err(|e| ConvertError::caused(ConvertErrorKind::Io, format!("cannot write {CHANGES}"), &e))?;
         // That nothing changed is the usual result.
-        let may_be_empty = !before.is_empty() && !after.is_empty();
+        let understood = |of: &BTreeMap<String, Vec<String>>| of.keys().any(|name| !name.is_empty());
+        let may_be_empty = understood(&before) && understood(&after);
         Ok(vec![Table { file: CHANGES.to_owned(), rows: changed, may_be_empty, ..Table::default() }])
     }
 }

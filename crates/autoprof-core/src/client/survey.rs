@@ -54,6 +54,8 @@ impl HostClient {
             Err(trouble) if kept && !trouble.lost => {
                 // A crash of the host may have torn the program that an earlier run left there.
                 tracing::info!(host = %self.host, "the kept client is not used: {}", trouble.message);
+                // A program that is not ours may have made the script believe that all went well.
+                self.remove_without_client().await;
                 let begun = within("install", timeout, install::begin_anew(session.as_ref(), wanted)).await?;
                 self.finish(begun).await
             }
