@@ -27,7 +27,7 @@ fn what_a_login_prints_is_taken_for_nothing() {
         r#"printf 'Welcome {"not": "json"}\n\033[1;32m42%% used\033[0m\r\nno end of line'; printf '\033]0;title\007' >&2"#,
         // What an answer of the host's would look like, were it not for the mark.
         r#"printf '{"protocol":3,"client_digest":"x"}\nx86_64 /tmp/profilers/autoprof-evil1234 kept\n{"seq":1,'"#,
-        "head -c 3000000 /dev/urandom; head -c 100000 /dev/urandom >&2",
+        "head -c 30000 /dev/urandom; head -c 30000 /dev/urandom >&2",
         // A shell that shows what it runs.
         "exec 2>&1; set -x; set -v",
     ];

@@ -40,7 +40,7 @@ use find::{Need, Standing};
 /// Most events that are taken of one client: an honest one says a few for each profiler and segment.
 const MOST_EVENTS: u64 = 20_000;
 /// A line over which so many signs of life were asked for in vain is dead, whatever its connection looks like...
-const UNANSWERED_BEATS: u32 = 3;
+const UNANSWERED_BEATS: u32 = 2;
 /// ... but not before this: a host that is starved by what it runs answers late.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(15);
 /// How often a client that was found again is told the same.
@@ -364,7 +364,9 @@ impl HostClient {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
-        let silence = (beat * UNANSWERED_BEATS).max(SHORTEST_SILENCE);
+        // It has to be noticed before the client's lease ends.
+        let lease = self.context.settings.lease_ms.map_or(Duration::MAX, Duration::from_millis);
+        let silence = (beat * UNANSWERED_BEATS).max(SHORTEST_SILENCE).min(lease / 5 * 2);
         loop {
             if !self.is_up() {
                 return std::future::pending().await;

@@ -26,6 +26,9 @@ const SCRIPT: &str = "trap \"\" PIPE; echo \"$0$1\"; echo \"$0$1\" >&2; trap - P
 /// How much is kept of what a login prints: where the mark never comes, it is the reason.
 const MAX_KEPT: usize = 64 * 1024;
 
+/// How much a login may print before the mark. What prints more is no login; whoever reads it finds that out.
+const MAX_NOISE: usize = 4 << 20;
+
 /// An unguessable word.
 pub(crate) fn random_word() -> String {
     // Each state has keys of its own, which the first one of a thread has from the kernel.
@@ -121,11 +124,13 @@ struct Filter {
     mark: Option<Bytes>,
     /// What came, of which the end may be the mark's beginning.
     seen: BytesMut,
+    /// How much has come before the mark.
+    noise: usize,
 }
 
 impl Filter {
     fn new(mark: Bytes) -> Self {
-        Self { mark: Some(mark), seen: BytesMut::new() }
+        Self { mark: Some(mark), seen: BytesMut::new(), noise: 0 }
     }
 
     fn is_waiting(&self) -> bool {
@@ -141,6 +146,11 @@ impl Filter {
             let rest = std::mem::take(&mut self.seen).freeze().slice(from + at + mark.len()..);
             self.mark = None;
             return (!rest.is_empty()).then_some(rest);
+        }
+        self.noise += data.len();
+        if self.noise > MAX_NOISE {
+            self.mark = None;
+            return Some(std::mem::take(&mut self.seen).freeze());
         }
         if self.seen.len() > MAX_KEPT {
             let _ = self.seen.split_to(self.seen.len() - MAX_KEPT / 2);
@@ -178,9 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn what_prints_without_end_is_handed_on() {
+        let mut filter = Filter::new(Bytes::from_static(b"mark\n"));
+        let came = std::iter::repeat_with(|| filter.pass(Bytes::from(vec![b'x'; 100_000])));
+        assert_eq!(came.take(100).position(|passed| passed.is_some()), Some(MAX_NOISE / 100_000));
+    }
+
+    #[test]
     fn megabytes_before_the_mark_are_not_kept() {
         let mut filter = Filter::new(Bytes::from_static(b"mark\n"));
-        for _ in 0..1000 {
+        for _ in 0..400 {
             assert_eq!(filter.pass(Bytes::from(vec![b'x'; 10_000])), None);
             assert!(filter.seen.len() <= MAX_KEPT);
         }
