@@ -4,8 +4,6 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 arch := arch()
 stage := justfile_directory() / "target/stage"
-# The modules of the end-to-end suite that depend on how hosts are reached: `just test` runs them over both transports.
-over_both := "hosts:: faults:: takeover:: interruption:: background:: results:: secrets::"
 
 # List the recipes
 default:
@@ -18,9 +16,8 @@ demo: stage
 # Run every test; installs first what they need and is missing
 test: setup stage
     AUTOPROF_STAGE={{stage}} cargo test --workspace --quiet
-    AUTOPROF_STAGE={{stage}} AUTOPROF_TEST_TRANSPORT=openssh cargo test --quiet -p autoprof-tests --test e2e -- {{over_both}}
 
-# Run the whole end-to-end suite over the transport openssh (`just test` runs the part that depends on the transport)
+# Run the end-to-end suite over the transport openssh, or the modules that are named (hosts:: faults:: secrets:: ...)
 test-openssh *ARGS: setup stage
     AUTOPROF_STAGE={{stage}} AUTOPROF_TEST_TRANSPORT=openssh cargo test -p autoprof-tests --test e2e --quiet -- {{ARGS}}
 

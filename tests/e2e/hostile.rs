@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use crate::support::{LONG, Scratch, hosts, run, run_on, state};
 
 /// Prints the mark that stands before what a command prints, as the command would.
-const MARK: &str = "(eval \"set -- $2\"; echo \"$4$5\"; echo \"$4$5\" >&2)";
+const MARK: &str = "(eval \"set -- $2\"; [ $1 != exec ] || shift; echo \"$4$5\"; echo \"$4$5\" >&2)";
 
 /// A login shell that does what it is asked to, but for `autoprof-client pack`, whose archive it replaces by its own.
 fn evil_shell(scratch: &Scratch, archive: &str) -> String {
