@@ -17,6 +17,10 @@ demo: stage
 test: setup stage
     AUTOPROF_STAGE={{stage}} cargo test --workspace --quiet
 
+# Starve this machine and see that sampling survives it (as root; alone, since it starves other tests too)
+starve-test: setup stage
+    AUTOPROF_STAGE={{stage}} cargo test -p autoprof-tests --test e2e --quiet -- --ignored sampling_survives
+
 # Run the end-to-end suite over the transport openssh, or the modules that are named (hosts:: faults:: secrets:: ...)
 test-openssh *ARGS: setup stage
     AUTOPROF_STAGE={{stage}} AUTOPROF_TEST_TRANSPORT=openssh cargo test -p autoprof-tests --test e2e --quiet -- {{ARGS}}
